@@ -1,0 +1,64 @@
+# self-service-agent. `make` alone lists the targets.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+FUNCTIONS := $(notdir $(wildcard functions/*))
+
+.DEFAULT_GOAL := help
+.PHONY: help install run demo test check format types lint drift secrets migrate lock clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY) ## install what everything else needs into .venv
+
+# uv is quicker; where it cannot reach the index that pip is configured for, pip does it.
+$(READY): requirements/dev.txt
+	@echo "installing into $(VENV) …"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[0-9.]*' requirements/dev.txt)"
+	@if [ -n "$$PIP_INDEX_URL" ] && [ -z "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX="$$PIP_INDEX_URL"; fi; \
+	 $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt \
+	 || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+run: $(READY) ## the whole platform on this machine: http://localhost:8080 (PORT, STATE_DIR, LLAMA_STACK_URL)
+	@exec $(BIN)/python -m infra.local
+
+demo: $(READY) ## the document's four requests and a follow-up, answered before your eyes
+	@exec $(BIN)/python -m infra.local.demo
+
+test: $(READY) ## every test, with the real parts (ARGS="-k name" for some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint types drift secrets ## what CI checks beside the tests
+
+lint: $(READY) ## style and common mistakes (ruff)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: make format"; $(BIN)/ruff format --diff --quiet . | head -40; exit 1; }
+
+types: $(READY) ## types (mypy, strict)
+	@$(BIN)/mypy common infra tests
+	@for function in $(FUNCTIONS); do \
+	   MYPYPATH=.:functions/$$function $(BIN)/mypy functions/$$function/*.py || exit 1; done
+
+drift: $(READY) ## what is generated or said twice still agrees
+	@$(BIN)/python -m infra.checks
+
+secrets: $(READY) ## no secret is committed
+	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+
+format: $(READY) ## format the code
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+
+migrate: $(READY) ## bring the database of POSTGRES_* to the newest schema
+	@$(BIN)/python -m infra.migrations
+
+lock: $(READY) ## write the requirements files anew from pyproject.toml
+	@$(BIN)/python -m infra.checks.locks --write
+
+clean: ## remove what was installed and the local platform's state
+	rm -rf $(VENV) .state build dist

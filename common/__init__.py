@@ -1,0 +1,1 @@
+"""What the functions share: host, settings, models, broker client, database, errors, logs, metrics."""

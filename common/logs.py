@@ -1,0 +1,66 @@
+"""Structured logs: one JSON object a line on standard output, with the ids by which a request is found in every function.
+
+Message bodies, tokens and secrets are never logged, at any level.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from pythonjsonlogger.json import JsonFormatter
+
+from common import settings
+
+_ids: ContextVar[Mapping[str, str]] = ContextVar("ids", default={})  # noqa: B039 - read only
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class _Formatter(JsonFormatter):
+    def __init__(self, function: str) -> None:
+        super().__init__(json_ensure_ascii=False)
+        self.function = function
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        log_data["ts"] = self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}Z"
+        log_data["level"] = record.levelname
+        log_data["function"] = self.function
+        log_data["logger"] = record.name
+        log_data.update(_ids.get())
+        super().add_fields(log_data, record, message_dict)
+
+
+def configure(function: str) -> None:
+    """Send every log record of this process to standard output as JSON, from LOG_LEVEL (default INFO) up.
+
+    `function` is the name that each line carries. Raises SettingError for an unknown LOG_LEVEL.
+    """
+    handler = logging.StreamHandler(sys.stdout)
+    formatter = _Formatter(function)
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.choice("LOG_LEVEL", "INFO", LEVELS))
+    for noisy in ("waitress", "waitress.queue", "urllib3", "psycopg.pool", "httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
+
+
+@contextmanager
+def ids(**values: str | None) -> Iterator[None]:
+    """Within this block every log line of this thread carries these ids (those that are not None)."""
+    token = _ids.set({**_ids.get(), **{name: value for name, value in values.items() if value}})
+    try:
+        yield
+    finally:
+        _ids.reset(token)
+
+
+def note_ids(**values: str | None) -> None:
+    """Add ids that became known within the current block, for the rest of it."""
+    _ids.set({**_ids.get(), **{name: value for name, value in values.items() if value}})

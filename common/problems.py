@@ -1,0 +1,42 @@
+"""The one place where an error becomes an HTTP answer: RFC 9457 problem+json."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from flask import Response
+from pydantic_core import to_json
+
+from common.errors import Invalid, ServiceError
+
+_URN = "urn:self-service-agent:problem:"
+
+
+def problem_document(status: int, title: str, detail: str, **more: Any) -> dict[str, Any]:
+    """The members of a problem (RFC 9457, section 3.1); `type` is a URN made from the title."""
+    return {
+        "type": _URN + title.lower().replace(" ", "-"),
+        "title": title,
+        "status": status,
+        "detail": detail,
+        **more,
+    }
+
+
+def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    """A Flask response that carries a problem."""
+    return Response(to_json(document), document["status"], headers, content_type="application/problem+json")
+
+
+def from_error(error: ServiceError) -> Response:
+    """What the caller hears of an error: its status, its sentence, the fields, when to come back. Nothing else."""
+    more: dict[str, Any] = {}
+    if isinstance(error, Invalid) and error.errors:
+        more["errors"] = [{"loc": one.loc, "msg": one.msg} for one in error.errors]
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return problem_response(problem_document(error.status, error.title, error.detail, **more), headers)

@@ -1,0 +1,107 @@
+"""waitress, with what a pod needs: problem+json for what never reaches the app, and draining on SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from pydantic_core import to_json
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
+from waitress.task import ErrorTask
+
+from common.problems import problem_document
+
+log = logging.getLogger(__name__)
+
+# A body over the function's own limit is read up to here, so that the caller hears 413 instead of a closed connection.
+_READ_BEYOND = 4 * 1024 * 1024
+_TITLES = {
+    400: "Malformed request",
+    413: "Content too large",
+    431: "Headers too large",
+    501: "Not implemented",
+}
+
+
+class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
+    """What waitress itself refuses (broken HTTP, a giant body), in the words of the rest of the contract."""
+
+    def execute(self) -> None:
+        status = int(self.request.error.code)
+        title = _TITLES.get(status, "Internal error")
+        body = to_json(problem_document(status, title, "The HTTP request cannot be read."))
+        self.status = f"{status} {self.request.error.reason}"
+        self.response_headers.append(("Content-Type", "application/problem+json"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+    error_task_class = _ProblemTask
+
+
+class Server:
+    """Serves a WSGI app until SIGTERM or SIGINT, then finishes what it began.
+
+    `drain_seconds` bounds how long requests in flight may take after the signal. A second signal ends it at once.
+    """
+
+    def __init__(self, app: Any, *, port: int, threads: int, body_limit: int, drain_seconds: float) -> None:
+        self._server = create_server(
+            app,
+            host="0.0.0.0",
+            port=port,
+            threads=threads,
+            ident=None,
+            max_request_body_size=body_limit + _READ_BEYOND,
+            inbuf_overflow=body_limit + _READ_BEYOND,
+            connection_limit=max(1000, threads * 4),
+            backlog=1024,
+            channel_timeout=75,
+            cleanup_interval=15,
+            asyncore_use_poll=True,
+            clear_untrusted_proxy_headers=False,
+        )
+        self._server.channel_class = _Channel
+        self._drain_seconds = drain_seconds
+        self._deadline: float | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server was told to stop and only finishes what it has."""
+        return self._deadline is not None
+
+    def run(self, on_listening: Callable[[], None]) -> None:
+        """Serve until told to stop. Returns when the last request in flight has been answered, or the time is up.
+
+        `on_listening` is called once, when connections are accepted and signals are heard.
+        """
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        on_listening()
+        while self._deadline is None or (self._busy() and time.monotonic() < self._deadline):
+            # A signal ends the wait early (its handler runs between two polls); the timeout bounds how late it is noticed.
+            self._server.asyncore.loop(timeout=0.5, map=self._server._map, use_poll=True, count=1)
+        if self._busy():
+            log.warning("requests were cut off after the draining time", extra={"seconds": self._drain_seconds})
+        self._server.task_dispatcher.shutdown(timeout=1)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        if self._deadline is not None:
+            raise SystemExit(128 + number)
+        self._deadline = time.monotonic() + self._drain_seconds
+        self._server.accepting = False
+        self._server.del_channel()
+        self._server.socket.close()
+        for channel in self._server.active_channels.values():
+            if not channel.requests and channel.request is None:
+                channel.close_when_flushed = True
+
+    def _busy(self) -> bool:
+        return any(channel.requests or channel.total_outbufs_len for channel in self._server.active_channels.values())

@@ -1,0 +1,83 @@
+"""session.created, session.updated: take the session's turn, ask the agent, commit its answer, pass it on."""
+
+from pathlib import Path
+from typing import Any
+
+from agents import Agents
+from conversation import Message, answer
+from leases import Leases
+from llama import Llama
+from parliament import Context
+from turns import Outcome, Turn, Turns
+
+from common import events, metrics, settings
+from common.database import Database
+from common.function import Function
+from common.notifications import Notifications
+
+AGENTS = Path(settings.text("AGENTS_DIR", str(Path(__file__).parent / "agents")))
+DEFAULT_AGENT_ID = settings.text("DEFAULT_AGENT_ID", "routing-agent")
+THREADS = settings.integer("THREADS", 16, least=1, most=1000)
+MAX_HISTORY_TOKENS = settings.integer("HISTORY_TOKENS", 8000, least=100, most=1_000_000)
+
+agents = Agents.load(AGENTS)
+agents.get(DEFAULT_AGENT_ID)
+llama = Llama(
+    settings.url("LLAMA_STACK_URL", "http://llamastack:8321"),
+    settings.mounted("LLAMA_STACK_API_KEY"),
+    settings.number("AGENT_TIMEOUT", 120, least=0.1, most=280),
+)
+database = Database()
+notifications = Notifications(database)
+leases = Leases(database, seconds=settings.number("LEASE_SECONDS", 15, least=1, most=300))
+turns = Turns(
+    database,
+    notifications,
+    leases,
+    history=settings.integer("HISTORY_TURNS", 20, least=0, most=500),
+    waiters=max(1, THREADS // 2),
+    wait_seconds=settings.number("TURN_WAIT_SECONDS", 20, least=0, most=250),
+)
+function = Function("agent-invoke", "event", needs=(database, notifications, llama, leases))
+
+
+def main(context: Context) -> Any:
+    """Reply agent.response-ready with the one committed answer, or with why there is none."""
+    event = events.read(context.cloud_event, events.SESSION_CREATED, events.SESSION_UPDATED)
+    request = events.data_of(event, events.SessionReady).request
+    return events.response_ready(function.name, turns.run(request.request_id, ask))
+
+
+def ask(turn: Turn) -> Outcome:
+    """Ask the session's current agent, with the conversation so far."""
+    history = [
+        Message(role, text) for asked, answered in turn.history for role, text in (("user", asked), ("assistant", answered))
+    ]
+    said = answer(
+        agents,
+        llama,
+        agent_id=turn.agent_id or DEFAULT_AGENT_ID,
+        default_agent_id=DEFAULT_AGENT_ID,
+        history=history,
+        content=turn.request.content,
+        context={
+            "user_id": turn.request.user_id,
+            "integration": turn.request.integration_type,
+            **turn.request.context,
+        },
+        max_history_tokens=MAX_HISTORY_TOKENS,
+    )
+    metrics.MODEL_CALLS.labels(said.agent_id, "success").inc(said.model_calls)
+    metrics.TOKENS.labels(said.agent_id, "input").inc(said.input_tokens)
+    metrics.TOKENS.labels(said.agent_id, "output").inc(said.output_tokens)
+    return Outcome(
+        content=said.content,
+        agent_id=said.agent_id,
+        model_calls=said.model_calls,
+        input_tokens=said.input_tokens,
+        output_tokens=said.output_tokens,
+        metadata={
+            "handoffs": list(said.handoffs),
+            "usage": {"input_tokens": said.input_tokens, "output_tokens": said.output_tokens},
+        },
+    )

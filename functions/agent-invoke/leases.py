@@ -1,0 +1,72 @@
+"""Keeping the leases of this process's turns alive, by one thread for all of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import uuid
+
+from common.database import Database
+from common.errors import ServiceError
+
+log = logging.getLogger(__name__)
+
+
+class Leases:
+    """The sessions whose turn this process runs now. `owner` names the process; no two processes ever share one.
+
+    A lease lasts `seconds` and is renewed every third of that; a worker that cannot renew loses it, and then cannot commit.
+    """
+
+    def __init__(self, database: Database, seconds: float) -> None:
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+        self.seconds = seconds
+        self._database = database
+        self._held: set[str] = set()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    def hold(self, session_id: str) -> None:
+        """Renew this session's lease from now on."""
+        with self._changed:
+            self._held.add(session_id)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._renew, name="leases", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def drop(self, session_id: str) -> None:
+        """Renew it no longer."""
+        with self._changed:
+            self._held.discard(session_id)
+
+    def close(self) -> None:
+        """Stop renewing."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+
+    def _renew(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._held or self._stopping)
+                self._changed.wait_for(lambda: self._stopping, timeout=self.seconds / 3)
+                if self._stopping:
+                    return
+                sessions = sorted(self._held)
+            if not sessions:
+                continue
+            try:
+                kept = self._database.step(
+                    "renew_leases", {"sessions": sessions, "owner": self.owner, "lease": self.seconds}
+                )
+            except ServiceError:
+                log.warning("leases could not be renewed", extra={"leases": len(sessions)})
+                continue
+            with self._changed:
+                lost = (set(sessions) - set(kept)) & self._held
+            if lost:
+                log.warning("leases were lost to another worker", extra={"leases": len(lost)})

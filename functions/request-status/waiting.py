@@ -1,0 +1,96 @@
+"""Reading rows, and waiting until there is something to read."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from readers import Reader
+
+from common.database import Database
+from common.errors import NotFound
+from common.notifications import Notifications
+
+FINISHED = ("completed", "failed")
+HISTORY_LIMIT = 200  # turns of a session that are shown, the newest
+_RECHECK_SECONDS = 2.0  # a notification may be missed while its connection is cut
+_UNRECORDED_SECONDS = 5.0  # how long a stream waits for a request that is still on its way
+_UNRECORDED_RECHECK = 0.2  # recording a request notifies nobody: it is only ever a moment away
+
+
+class Waiting:
+    """Reads as a reader who may see it. At most `slots` threads wait at once; who comes then is answered at once."""
+
+    def __init__(self, database: Database, notifications: Notifications, *, slots: int) -> None:
+        self._database = database
+        self._notifications = notifications
+        self._slots = threading.BoundedSemaphore(slots)
+
+    def find(self, request_id: str, reader: Reader) -> dict[str, Any] | None:
+        """The request's row, or None when it is not recorded (yet).
+
+        Raises Forbidden when it is somebody else's.
+        """
+        row: dict[str, Any] | None = self._database.step("get_request", {"request_id": request_id})
+        if row is not None:
+            reader.require_owner(row)
+        return row
+
+    def request(self, request_id: str, reader: Reader, seconds: float) -> dict[str, Any]:
+        """The request's row once it is finished, or as it is after `seconds`.
+
+        Raises NotFound when it is not recorded by then, Forbidden when it is somebody else's.
+        """
+        row = self.find(request_id, reader) if seconds <= 0 else None
+        if seconds > 0:
+            for row in self.changes(request_id, reader, seconds):
+                if row is not None and row["status"] in FINISHED:
+                    break
+        if row is None:
+            raise NotFound("There is no such request, or it is not recorded yet.")
+        return row
+
+    def recorded(self, request_id: str, reader: Reader) -> dict[str, Any]:
+        """The request's row as soon as there is one, within a few seconds. Raises as `request` does."""
+        for row in self.changes(request_id, reader, _UNRECORDED_SECONDS):
+            if row is not None:
+                return row
+        raise NotFound("There is no such request, or it is not recorded yet.")
+
+    def changes(self, request_id: str, reader: Reader, seconds: float) -> Iterator[dict[str, Any] | None]:
+        """The row now and whenever it may have changed, for at most `seconds`; None while it is not recorded."""
+        if not self._slots.acquire(blocking=False):
+            yield self.find(request_id, reader)
+            return
+        try:
+            deadline = time.monotonic() + seconds
+            with self._notifications.waiter(request_id) as woken:
+                while True:
+                    woken.clear()
+                    row = self.find(request_id, reader)
+                    yield row
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return
+                    woken.wait(min(left, _UNRECORDED_RECHECK if row is None else _RECHECK_SECONDS))
+        finally:
+            self._slots.release()
+
+    def session(self, session_id: str, reader: Reader) -> dict[str, Any]:
+        """The session's row with its newest turns.
+
+        Raises NotFound when there is none, Forbidden when it is somebody else's.
+        """
+        try:
+            key = str(uuid.UUID(session_id))
+        except ValueError:
+            raise NotFound("There is no such session.") from None
+        row: dict[str, Any] | None = self._database.step("get_session", {"session_id": key, "limit": HISTORY_LIMIT})
+        if row is None:
+            raise NotFound("There is no such session.")
+        turns = row["turns"]
+        reader.require_owner({**row, "integration_key": turns[-1]["integration_key"] if turns else ""})
+        return row

@@ -1,0 +1,109 @@
+"""Answers to tools: one POST to the webhook of the tool's configuration, signed by Standard Webhooks."""
+
+from __future__ import annotations
+
+import binascii
+import ipaddress
+import json
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import urllib3
+from channel import Answer, Refused
+from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
+from urllib3.exceptions import HTTPError
+
+from common import settings
+from common.errors import SettingError, Unavailable
+from common.events import RESPONSE_READY
+
+_RETRIED = {408, 409, 425, 429}
+
+
+class Webhooks:
+    """Signs with the secret that the tool's configuration names: WEBHOOK_SECRETS is `{"<secret_ref>": "whsec_…"}`.
+
+    WEBHOOK_URLS_ALLOWED: URL prefixes, separated by commas, that may be plain http or lead to private addresses.
+    """
+
+    name = "webhook"
+
+    def __init__(self) -> None:
+        raw = settings.mounted("WEBHOOK_SECRETS")
+        try:
+            secrets: Mapping[str, str] = json.loads(raw) if raw else {}
+            self._signers = {name: Webhook(secret) for name, secret in secrets.items()}
+        except (ValueError, AttributeError, TypeError, binascii.Error, EmptyWebhookSecretError):
+            raise SettingError('WEBHOOK_SECRETS must be JSON: {"<secret_ref>": "whsec_<base64>"}') from None
+        allowed = settings.optional("WEBHOOK_URLS_ALLOWED") or ""
+        self._allowed = tuple(one.strip() for one in allowed.split(",") if one.strip())
+        self._http = urllib3.PoolManager(maxsize=8, retries=False, timeout=urllib3.Timeout(connect=5.0, total=20.0))
+
+    def send(self, answer: Answer) -> str | None:
+        """POST the answer. `webhook-id` is the same however often it is sent: the receiver's key against repeats.
+
+        A tool without a webhook reads its answer from request-status; nothing is sent.
+        """
+        url = answer.delivery.get("webhook_url")
+        if not url:
+            return None
+        signer = self._signers.get(answer.delivery.get("secret_ref") or answer.integration_key)
+        if signer is None:
+            raise Unavailable("There is no secret to sign this webhook with.")
+        if not any(url.startswith(prefix) for prefix in self._allowed):
+            _refuse_private(url)
+        message_id = f"{answer.request_id}.{'response' if answer.error is None else 'failed'}"
+        now = datetime.now(UTC)
+        body = json.dumps(_payload(answer), ensure_ascii=False)
+        headers = {
+            "Content-Type": "application/json",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": signer.sign(message_id, now, body),
+        }
+        try:
+            response = self._http.request("POST", url, body=body.encode(), headers=headers, redirect=False)
+        except HTTPError as error:
+            raise Unavailable("The webhook does not answer.") from error
+        if response.status in _RETRIED or response.status >= 500:
+            wait = response.headers.get("Retry-After", "")
+            raise Unavailable(
+                f"The webhook answered {response.status}.",
+                retry_after=float(wait) if wait.isdigit() else 1.0,
+            )
+        if not 200 <= response.status < 300:
+            raise Refused(f"The webhook answered {response.status}.")
+        return message_id
+
+
+def _payload(answer: Answer) -> dict[str, object]:
+    """The body, by Standard Webhooks: a type, a time, the data. The tool's own context comes back with the answer."""
+    return {
+        "type": RESPONSE_READY,
+        "timestamp": answer.completed_at,
+        "data": {
+            "request_id": answer.request_id,
+            "session_id": answer.session_id,
+            "user_id": answer.user_id,
+            "status": answer.status,
+            "agent_id": answer.agent_id,
+            "content": answer.content,
+            "error": answer.error,
+            "tool_context": answer.context.get("tool_context") or {},
+        },
+    }
+
+
+def _refuse_private(url: str) -> None:
+    """Raises Refused for a URL that is not https or leads to an address that is not public."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        raise Refused("The webhook's URL must be https.")
+    try:
+        found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise Unavailable("The webhook's host cannot be found.") from error
+    if not all(ipaddress.ip_address(address[4][0]).is_global for address in found):
+        raise Refused("The webhook's URL leads to an address that is not public.")

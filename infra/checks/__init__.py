@@ -1,0 +1,1 @@
+"""Checks that what is said in two places still agrees: `make drift`."""

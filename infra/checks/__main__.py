@@ -1,0 +1,10 @@
+"""`make drift`: every disagreement in a line; exit code 1 if there is any."""
+
+import sys
+
+from infra.checks import locks, tree
+
+found = [*tree.problems(), *locks.problems()]
+for line in found:
+    sys.stderr.write(f"drift: {line}\n")
+sys.exit(1 if found else 0)
