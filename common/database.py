@@ -70,7 +70,6 @@ class Database:
             min_size=1,
             max_size=size,
             open=False,
-            timeout=3.0,
             max_idle=300,
             reconnect_timeout=2.0,  # give up a dead address soon; the next statement asks again
             name="database",
@@ -88,21 +87,23 @@ class Database:
         """The connection parameters, for a connection that is not of the pool (LISTEN)."""
         return self._connect
 
-    def step(self, name: str, parameters: Mapping[str, Any]) -> Any:
+    def step(self, name: str, parameters: Mapping[str, Any], *, patience: float = 3.0) -> Any:
         """Run the named statement and return its one value: one round trip, committed when this returns.
 
+        `patience`: how many seconds to wait for a connection of the pool.
         Raises Unavailable when the database cannot be reached or refuses for a reason that passes, Malformed when a
         parameter can never be stored (a NUL byte).
         """
         try:
             try:
-                value = self._run(name, parameters)
+                value = self._run(name, parameters, patience)
             except psycopg.OperationalError:
                 # Perhaps only this connection was cut (a restart, a failover): throw out the dead ones, try once more.
                 # Every statement of ours may be run twice.
                 self._pool.check()
-                value = self._run(name, parameters)
+                value = self._run(name, parameters, patience)
         except psycopg.DataError as error:
+            log.warning("a value cannot be stored", extra={"statement": name, "sqlstate": error.sqlstate})
             raise Malformed("A value cannot be stored.") from error
         except (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests) as error:
             metrics.DATABASE_UP.set(0)
@@ -120,8 +121,8 @@ class Database:
         metrics.DATABASE_UP.set(1)
         return value
 
-    def _run(self, name: str, parameters: Mapping[str, Any]) -> Any:
-        with self._pool.connection() as connection:
+    def _run(self, name: str, parameters: Mapping[str, Any], patience: float) -> Any:
+        with self._pool.connection(patience) as connection:
             return connection.execute(self._queries[name], parameters).fetchone()
 
     def check(self) -> None:
@@ -129,6 +130,6 @@ class Database:
 
         Raises Unavailable when not.
         """
-        if self.step("ready", {}) is None:
+        if self.step("ready", {}, patience=1.0) is None:
             metrics.DATABASE_UP.set(0)
             raise Unavailable("The database has no tables yet: the migrations have not run.")

@@ -6,13 +6,20 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 
-class Need(Protocol):
-    """Something that a function cannot work without: the broker, the database."""
-
-    name: str
+class Part(Protocol):
+    """Something that lives as long as the function's process."""
 
     def start(self) -> None:
-        """Begin what should be ready before the first request, without waiting for it."""
+        """Begin what should be there before the first request, without waiting for it."""
+
+    def close(self) -> None:
+        """Let go of it, after the last request."""
+
+
+class Need(Part, Protocol):
+    """A part without which the function is not ready: the broker, the database."""
+
+    name: str
 
     def check(self) -> None:
         """Say whether it can be used now, within 3 seconds.
@@ -20,13 +27,10 @@ class Need(Protocol):
         Raises ServiceError when it cannot.
         """
 
-    def close(self) -> None:
-        """Let go of it, after the last request."""
-
 
 @dataclass(frozen=True)
 class Function:
-    """A function's name, its kind and what it needs.
+    """A function's name, its kind, what it needs (readiness asks), and what else starts and ends with it.
 
     `paths` are Flask rules that reach `main` beside `/`, as a gateway routes them. `kind`: ingest functions take POST and
     have the body limit MAX_BODY_BYTES; read functions take GET; event functions are given CloudEvents by a broker.
@@ -36,3 +40,4 @@ class Function:
     kind: Literal["ingest", "event", "read"]
     paths: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
+    parts: tuple[Part, ...] = ()

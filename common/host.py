@@ -154,7 +154,11 @@ def _status_of(answer: Any) -> int:
 def main(directory: str) -> int:
     """Serve the function in `directory` until SIGTERM; the process's exit code."""
     try:
-        logs.configure(Path(directory).resolve().name)
+        here = Path(directory).resolve()
+        logs.configure(here.name)
+        sys.path.insert(
+            0, str(here)
+        )  # parliament appends it: a package of the same name would come before the function's module
         module = parliament_server.load(directory)
         function: Function = module.function
         logs.configure(function.name)
@@ -170,11 +174,12 @@ def main(directory: str) -> int:
         sys.stderr.write(f"{directory}: PORT cannot be listened on: {error.strerror}\n")
         return 78
     host.draining = lambda: server.draining
-    for need in function.needs:
-        need.start()
+    parts = (*function.needs, *function.parts)
+    for part in parts:
+        part.start()
     server.run(lambda: log.info("listening", extra={"port": port, "threads": threads}))
-    for need in function.needs:
-        need.close()
+    for part in reversed(parts):
+        part.close()
     log.info("stopped")
     return 0
 

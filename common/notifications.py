@@ -26,8 +26,6 @@ class Notifications:
     when it is back: a waiter looks for itself whenever `wait` returns, and passes a bound.
     """
 
-    name = "notifications"
-
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiters: defaultdict[str, set[threading.Event]] = defaultdict(set)
@@ -38,9 +36,6 @@ class Notifications:
 
     def start(self) -> None:
         """Nothing to prepare: the first waiter starts the thread."""
-
-    def check(self) -> None:
-        """Waiting works without notifications, only later; so this is never a reason not to be ready."""
 
     def close(self) -> None:
         """Stop listening and wake every waiter."""

@@ -12,6 +12,7 @@ from turns import Outcome, Turn, Turns
 
 from common import events, metrics, settings
 from common.database import Database
+from common.errors import SettingError
 from common.function import Function
 from common.notifications import Notifications
 
@@ -21,7 +22,8 @@ THREADS = settings.integer("THREADS", 16, least=1, most=1000)
 MAX_HISTORY_TOKENS = settings.integer("HISTORY_TOKENS", 8000, least=100, most=1_000_000)
 
 agents = Agents.load(AGENTS)
-agents.get(DEFAULT_AGENT_ID)
+if agents.get(DEFAULT_AGENT_ID) is None:
+    raise SettingError(f"DEFAULT_AGENT_ID names no agent of {AGENTS}")
 llama = Llama(
     settings.url("LLAMA_STACK_URL", "http://llamastack:8321"),
     settings.mounted("LLAMA_STACK_API_KEY"),
@@ -38,7 +40,7 @@ turns = Turns(
     waiters=max(1, THREADS // 2),
     wait_seconds=settings.number("TURN_WAIT_SECONDS", 20, least=0, most=250),
 )
-function = Function("agent-invoke", "event", needs=(database, notifications, llama, leases))
+function = Function("agent-invoke", "event", needs=(database,), parts=(notifications, leases, llama))
 
 
 def main(context: Context) -> Any:

@@ -29,6 +29,9 @@ class Leases:
         self._thread: threading.Thread | None = None
         self._stopping = False
 
+    def start(self) -> None:
+        """Nothing to prepare: the first lease starts the thread."""
+
     def hold(self, session_id: str) -> None:
         """Renew this session's lease from now on."""
         with self._changed:

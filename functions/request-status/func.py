@@ -25,7 +25,7 @@ database = Database()
 notifications = Notifications(database)
 readers = Readers()
 waiting = Waiting(database, notifications, slots=max(1, THREADS - 8))
-function = Function("request-status", "read", paths=(REQUEST, STREAM, SESSION), needs=(database, notifications))
+function = Function("request-status", "read", paths=(REQUEST, STREAM, SESSION), needs=(database,), parts=(notifications,))
 
 
 def main(context: Context) -> Any:

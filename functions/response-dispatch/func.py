@@ -6,8 +6,8 @@ sent to: recorded before and after, so that a second delivery of the event sends
 
 from typing import Any
 
-import slack
-import webhook
+import slack_thread
+import tool_webhook
 from channel import Answer, Channel
 from parliament import Context
 
@@ -19,7 +19,7 @@ from common.function import Function
 SENDING_SECONDS = 60.0  # longer than a send can take; after it another delivery of the event may send
 
 database = Database()
-channels: dict[str, Channel] = {"slack": slack.Slack(), "tool": webhook.Webhooks()}
+channels: dict[str, Channel] = {"slack": slack_thread.Slack(), "tool": tool_webhook.Webhooks()}
 function = Function("response-dispatch", "event", needs=(database,))
 
 

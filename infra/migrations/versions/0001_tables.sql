@@ -82,7 +82,7 @@ CREATE TABLE request_logs (
     error_message      text,
     attempts           integer NOT NULL DEFAULT 0,
     model_calls        integer NOT NULL DEFAULT 0,
-    processing_time_ms integer,
+    processing_time_ms bigint,
     cloudevent_id      text NOT NULL,
     delivery_attempts  integer NOT NULL DEFAULT 0,
     delivery_until     timestamptz,                 -- a delivery is under way until then

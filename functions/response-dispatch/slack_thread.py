@@ -92,7 +92,8 @@ def _meaning(error: SlackApiError) -> Unavailable | Refused:
     code = str(error.response.get("error", ""))
     status = error.response.status_code
     if status == 429 or status >= 500 or code in _PASSING:
-        wait = error.response.headers.get("Retry-After", "")
+        headers = {name.lower(): str(value) for name, value in error.response.headers.items()}
+        wait = headers.get("retry-after", "")
         return Unavailable(
             f"Slack did not take the message now ({code or status}).",
             retry_after=float(wait) if wait.isdigit() else 1.0,
