@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -40,7 +41,7 @@ class Host:
         self.limit = settings.integer("MAX_BODY_BYTES", 256 * 1024, least=1024, most=16 * 1024 * 1024)
         if function.kind == "event":
             self.limit = max(self.limit, MAX_EVENT_BYTES)
-        self.draining = lambda: False
+        self.draining: Callable[[], bool] = lambda: False
         self._main = module.main
         self.app: Flask = parliament_server.create(SimpleNamespace(main=self.handle))
         self.app.logger.disabled = True  # parliament warns of every POST that is no CloudEvent

@@ -1,10 +1,11 @@
-"""agent-invoke over real HTTP, real PostgreSQL and a real Llama Stack server: one turn at a time, in order, committed once."""
+"""agent-invoke on real HTTP, PostgreSQL and Llama Stack: one turn at a time, in order, committed once."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -129,7 +130,7 @@ def test_concurrent_turns_of_one_session_run_one_at_a_time_in_the_order_of_accep
     assert {answer.status for answer in answers} == {200}
     assert chain.asked() == [f"message {number}" for number in range(4)]
     calls = chain.model.calls()
-    assert all(before["ended"] <= after["started"] for before, after in zip(calls, calls[1:], strict=False))
+    assert all(before["ended"] <= after["started"] for before, after in pairwise(calls))
 
 
 def test_a_turn_whose_earlier_one_is_not_finished_waits_and_then_is_409(

@@ -136,7 +136,7 @@ def test_the_same_dead_letter_twice_is_one_row(dead_letter: Function, recorder: 
     for _ in range(2):
         assert dead_letter.post_event(letter).status == 204
     assert [row[3] for row in recorded(postgres)] == [2]
-    assert len({told for told in recorder.events}) == 1
+    assert len(set(recorder.events)) == 1
 
 
 def test_a_delivery_that_was_given_up_is_noted_at_the_request(

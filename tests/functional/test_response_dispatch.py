@@ -63,8 +63,9 @@ def finished(postgres: Postgres, integration: str, *, content: str | None = "the
     }
     status = "completed" if content is not None else "failed"
     postgres.query(
-        "INSERT INTO request_logs (request_id, integration_type, integration_key, user_id, request_content, normalized_request,"
-        " status, agent_id, response_content, error_code, error_message, cloudevent_id, accepted_at, completed_at)"
+        "INSERT INTO request_logs (request_id, integration_type, integration_key, user_id, request_content,"
+        " normalized_request, status, agent_id, response_content, error_code, error_message, cloudevent_id,"
+        " accepted_at, completed_at)"
         " VALUES ('r1', %s, %s, 'ann', 'q', %s, %s, 'routing-agent', %s, %s, %s, 'r1', now(), now())",
         integration,
         "snow" if integration == "tool" else "",

@@ -1,4 +1,4 @@
-"""session-upsert over real HTTP and real PostgreSQL: one session a conversation, one log row a request, the same reply always."""
+"""session-upsert on real HTTP and PostgreSQL: one session a conversation, one row a request, the same reply always."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Function:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         clean = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
-        self._output = tempfile.TemporaryFile("w+b")
+        self._output = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", "common.host", f"functions/{name}"],
             cwd=ROOT,

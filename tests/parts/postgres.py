@@ -57,7 +57,7 @@ class Postgres:
     def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Every row of a statement."""
         with self.connect() as connection:
-            found = connection.execute(statement, parameters)  # type: ignore[arg-type]
+            found = connection.execute(statement, parameters)
             return found.fetchall() if found.description else []
 
     def empty(self) -> None:
