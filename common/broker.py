@@ -9,7 +9,7 @@ from cloudevents.conversion import to_binary
 from cloudevents.http import CloudEvent
 from urllib3.exceptions import HTTPError, ProtocolError
 
-from common import metrics, settings
+from common import faults, metrics, settings
 from common.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class Broker:
         be safe to send again.
         """
         headers, body = to_binary(event)
+        faults.point("publish.before")
         try:
             status = self._post(headers, body)
         except HTTPError as error:
@@ -54,6 +55,7 @@ class Broker:
             metrics.PUBLISHED.labels(event["type"], "failure").inc()
             log.warning("the broker refused an event", extra={"status": status})
             raise Unavailable("The request could not be queued now.")
+        faults.point("publish.after")
         metrics.PUBLISHED.labels(event["type"], "success").inc()
 
     def _post(self, headers: dict[str, str], body: bytes) -> int:

@@ -12,7 +12,7 @@ import psycopg
 from psycopg.rows import scalar_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from common import metrics, settings
+from common import faults, metrics, settings
 from common.errors import Malformed, Unavailable
 
 log = logging.getLogger(__name__)
@@ -122,8 +122,11 @@ class Database:
         return value
 
     def _run(self, name: str, parameters: Mapping[str, Any], patience: float) -> Any:
+        faults.point(f"step.{name}.before")
         with self._pool.connection(patience) as connection:
-            return connection.execute(self._queries[name], parameters).fetchone()
+            value = connection.execute(self._queries[name], parameters).fetchone()
+        faults.point(f"step.{name}.after")
+        return value
 
     def check(self) -> None:
         """Whether the database answers and has the tables.

@@ -21,7 +21,7 @@ from parliament import server as parliament_server
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException
 
-from common import logs, metrics, settings
+from common import faults, logs, metrics, settings
 from common.errors import ServiceError, SettingError, TooLarge, Unavailable
 from common.function import Function
 from common.problems import from_error, problem_document, problem_response
@@ -84,6 +84,7 @@ class Host:
                 if (request.content_length or 0) > self.limit:
                     raise TooLarge(f"The body is larger than {self.limit} bytes.")
                 answer = self._main(context)
+                faults.point("reply")
                 status = _status_of(answer)
             except ServiceError as error:
                 answer, status = from_error(error), error.status

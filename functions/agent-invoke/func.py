@@ -12,7 +12,6 @@ from turns import Outcome, Turn, Turns
 
 from common import events, metrics, settings
 from common.database import Database
-from common.errors import SettingError
 from common.function import Function
 from common.notifications import Notifications
 
@@ -22,8 +21,7 @@ THREADS = settings.integer("THREADS", 16, least=1, most=1000)
 MAX_HISTORY_TOKENS = settings.integer("HISTORY_TOKENS", 8000, least=100, most=1_000_000)
 
 agents = Agents.load(AGENTS)
-if agents.get(DEFAULT_AGENT_ID) is None:
-    raise SettingError(f"DEFAULT_AGENT_ID names no agent of {AGENTS}")
+agents.get(DEFAULT_AGENT_ID)
 llama = Llama(
     settings.url("LLAMA_STACK_URL", "http://llamastack:8321"),
     settings.mounted("LLAMA_STACK_API_KEY"),

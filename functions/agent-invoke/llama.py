@@ -32,7 +32,7 @@ CONNECT_TIMEOUT = 5.0
 KEEPALIVE = 3.0
 """Seconds an idle connection is kept; the server (uvicorn) closes it after 5, and we must be the first."""
 
-CHECK_TIMEOUT = 2.5
+CHECK_TIMEOUT = 2.0
 """Seconds that a health check may take."""
 
 _OLD_PATH = "/v1/openai/v1/responses"  # servers up to 0.3

@@ -17,7 +17,7 @@ from typing import Any
 
 from leases import Leases
 
-from common import metrics
+from common import faults, metrics
 from common.database import Database
 from common.errors import InProgress, Malformed, TurnRefused, Unavailable
 from common.events import NormalizedRequest
@@ -97,6 +97,7 @@ class Turns:
         self._leases.hold(turn.session_id)
         try:
             result = self._ask(turn, ask)
+            faults.point("agent.answered")
             return self._commit(turn, result)
         finally:
             self._leases.drop(turn.session_id)

@@ -11,7 +11,7 @@ import tool_webhook
 from channel import Answer, Channel
 from parliament import Context
 
-from common import events, metrics
+from common import events, faults, metrics
 from common.database import Database
 from common.errors import InProgress, Malformed, ServiceError
 from common.function import Function
@@ -48,7 +48,9 @@ def deliver(channel: Channel, answer: Answer) -> None:
     """
     done = {"request_id": answer.request_id, "reference": None, "error": None}
     try:
+        faults.point("deliver.before")
         done["reference"] = channel.send(answer)
+        faults.point("deliver.after")
     except ServiceError as error:
         metrics.DELIVERIES.labels(channel.name, "failure").inc()
         database.step("finish_delivery", {**done, "error": error.detail})
