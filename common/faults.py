@@ -2,8 +2,8 @@
 
 `FAULTS` switches them on: `point=action[:probability[:times]]`, separated by `;`. A point is a name, or a prefix ending
 in `*`. Actions: `raise` (InjectedFault, which the host answers 500), `hang` (FAULTS_HANG_SECONDS, default 30), `kill`
-(SIGKILL to this process). `FAULTS_SEED` makes the choices repeatable, `FAULTS_LOG` names a file that gets a line for each fault that fired:
-a run in which none did has tested nothing.
+(SIGKILL to this process). `FAULTS_SEED` makes the choices repeatable, `FAULTS_LOG` names a file that gets a line for each
+fault that fired: a run in which none did has tested nothing.
 
 The points: `step.<statement>.before` and `.after` (around each commit), `agent.answered` (the model has answered, nothing is
 committed), `reply` (a function is done, its answer has not left), `publish.before` and `.after` (around the broker's

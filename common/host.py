@@ -164,11 +164,12 @@ def main(directory: str) -> int:
         module = parliament_server.load(directory)
         function: Function = module.function
         logs.configure(function.name)
+        address = settings.text("HOST", "0.0.0.0")
         port = settings.integer("PORT", 8080, least=1, most=65535)
         threads = settings.integer("THREADS", 16, least=1, most=1000)
         drain = settings.number("DRAIN_SECONDS", 300, least=0, most=3600)
         host = Host(function, module)
-        server = Server(host.app, port=port, threads=threads, body_limit=host.limit, drain_seconds=drain)
+        server = Server(host.app, host=address, port=port, threads=threads, body_limit=host.limit, drain_seconds=drain)
     except SettingError as error:
         sys.stderr.write(f"{directory}: {error}\n")
         return 78

@@ -47,7 +47,8 @@ def configure(function: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.choice("LOG_LEVEL", "INFO", LEVELS))
-    for noisy in ("waitress", "waitress.queue", "urllib3", "psycopg.pool", "httpx", "httpcore"):
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a queue under load is no news: it is in the metrics
+    for noisy in ("waitress", "urllib3", "psycopg.pool", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
 
 

@@ -52,10 +52,10 @@ class Server:
     `drain_seconds` bounds how long requests in flight may take after the signal. A second signal ends it at once.
     """
 
-    def __init__(self, app: Any, *, port: int, threads: int, body_limit: int, drain_seconds: float) -> None:
+    def __init__(self, app: Any, *, host: str, port: int, threads: int, body_limit: int, drain_seconds: float) -> None:
         self._server = create_server(
             app,
-            host="0.0.0.0",
+            host=host,
             port=port,
             threads=threads,
             ident=None,

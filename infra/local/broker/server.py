@@ -1,0 +1,142 @@
+"""The broker's HTTP side: the ingress, health, and what the broker knows of its events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
+
+from infra.local.broker.answers import MAX_EVENT_BYTES
+from infra.local.broker.cloudevent import InvalidEvent, parse
+from infra.local.broker.dispatch import Dispatcher
+from infra.local.broker.log import iso
+from infra.local.broker.store import Delivery, StoredEvent, StoreError
+
+_TRACE = "/_broker/trace/"
+_STATS = "/_broker/stats"
+_TITLES = {
+    400: "Malformed request",
+    404: "Not found",
+    405: "Method not allowed",
+    413: "Content too large",
+    503: "Temporarily unavailable",
+}
+
+
+class Front:
+    """Answers the broker's requests. `stopping` makes the ingress refuse with 503."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.stopping = False
+        self._dispatcher = dispatcher
+
+    def server(self) -> web.Server:
+        """Return aiohttp's plain server: an application's routing and access log cost CPU per event."""
+        return web.Server(self._answer, request_factory=_request, access_log=None)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.path
+        if not path.startswith(("/_broker", "/health")):
+            if request.method == "POST":
+                return await self._ingress(request)
+            return _problem(405, "Events are posted.", {"Allow": "POST"})
+        if request.method not in ("GET", "HEAD"):
+            return _problem(405, "This is for reading.", {"Allow": "GET, HEAD"})
+        if path in ("/health", "/health/liveness", "/health/readiness"):
+            return _json({"status": "ok"}) if not self.stopping else _problem(503, "The broker is stopping.")
+        if path.startswith(_TRACE):
+            return _json(self._trace(path[len(_TRACE) :]))
+        if path == _STATS:
+            return _json(self._stats())
+        return _problem(404, "There is no such path.")
+
+    async def _ingress(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self.stopping:
+            return _problem(503, "The broker is stopping.", {"Retry-After": "1"})
+        if (request.content_length or 0) > MAX_EVENT_BYTES:
+            return _problem(413, f"An event may have {MAX_EVENT_BYTES} bytes.")
+        try:
+            event = parse(request.headers, await request.read())
+        except web.HTTPRequestEntityTooLarge:
+            return _problem(413, f"An event may have {MAX_EVENT_BYTES} bytes.")
+        except InvalidEvent as error:
+            return _problem(400, f"Not a valid CloudEvent: {error}.")
+        if event is None:
+            return _problem(400, "Not a CloudEvent: neither ce-specversion nor application/cloudevents+json.")
+        try:
+            accepted = await self._dispatcher.accept(event)
+        except StoreError:
+            return _problem(503, "The event could not be stored.", {"Retry-After": "1"})
+        if not accepted:
+            return _problem(400, "The event's knativebrokerttl is used up.")
+        return web.Response(status=202)
+
+    def _trace(self, request_id: str) -> dict[str, object]:
+        return {
+            "request_id": request_id,
+            "events": [_event(*found) for found in self._dispatcher.trace(request_id)],
+        }
+
+    def _stats(self) -> dict[str, object]:
+        waiting = Counter(delivery.function for delivery in self._dispatcher.open_deliveries())
+        names = ("delivered", "retried", "dead_lettered")
+        counts = self._dispatcher.counts
+        return {
+            **{name: counts[name] for name in ("accepted", "replies", *names)},
+            "waiting": waiting.total(),
+            "functions": {
+                function: {**{name: by_name[name] for name in names}, "waiting": waiting[function]}
+                for function, by_name in self._dispatcher.counts_by_function.items()
+            },
+        }
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_EVENT_BYTES)
+
+
+def _event(stored: StoredEvent, deliveries: list[Delivery]) -> dict[str, object]:
+    event = stored.event
+    return {
+        "id": event.get("id"),
+        "source": event.get("source"),
+        "type": event.get("type"),
+        "received_at": iso(stored.received_at),
+        "from": stored.origin,
+        "deliveries": [
+            {
+                "trigger": each.trigger,
+                "function": each.function,
+                "state": each.state,
+                "attempts": each.attempts,
+                "first_attempt_at": None if each.first_attempt_at is None else iso(each.first_attempt_at),
+                "finished_at": None if each.finished_at is None else iso(each.finished_at),
+                "duration_ms": each.duration_ms,
+                "status": each.status,
+            }
+            for each in deliveries
+        ],
+    }
+
+
+def _json(value: dict[str, object]) -> web.Response:
+    return web.Response(body=json.dumps(value).encode(), content_type="application/json")
+
+
+def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> web.Response:
+    """Return an RFC 9457 problem."""
+    problem = {"type": "about:blank", "title": _TITLES[status], "status": status, "detail": detail}
+    body = json.dumps(problem).encode()
+    return web.Response(status=status, body=body, content_type="application/problem+json", headers=headers)
