@@ -9,13 +9,13 @@ SELECT record_request(%(request)s::jsonb, %(event_id)s)
 -- name: claim_turn
 SELECT claim_turn(%(request_id)s, %(owner)s, make_interval(secs => %(lease)s), %(history)s)
 
--- agent-invoke: keep every lease of this process alive. The leases that are still ours come back.
+-- agent-invoke: keep every lease of this process alive; how many are still ours.
 -- name: renew_leases
 WITH renewed AS (
     UPDATE request_sessions SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
     WHERE session_id = ANY(%(sessions)s::uuid[]) AND lease_owner = %(owner)s
     RETURNING session_id)
-SELECT coalesce(array_agg(session_id::text), '{}') FROM renewed
+SELECT count(*) FROM renewed
 
 -- agent-invoke: commit the answer and give the lease back, if it is still ours.
 -- name: finish_turn

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import uuid
+from collections import Counter
 
 from common.database import Database
 from common.errors import ServiceError
@@ -24,7 +25,8 @@ class Leases:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
         self.seconds = seconds
         self._database = database
-        self._held: set[str] = set()
+        # A count: the next turn of a session may be claimed before the one that was just committed has dropped its hold.
+        self._held: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -35,7 +37,7 @@ class Leases:
     def hold(self, session_id: str) -> None:
         """Renew this session's lease from now on."""
         with self._changed:
-            self._held.add(session_id)
+            self._held[session_id] += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._renew, name="leases", daemon=True)
                 self._thread.start()
@@ -44,7 +46,9 @@ class Leases:
     def drop(self, session_id: str) -> None:
         """Renew it no longer."""
         with self._changed:
-            self._held.discard(session_id)
+            self._held[session_id] -= 1
+            if not self._held[session_id]:
+                del self._held[session_id]
 
     def close(self) -> None:
         """Stop renewing."""
@@ -62,14 +66,8 @@ class Leases:
                 sessions = sorted(self._held)
             if not sessions:
                 continue
+            # One that is no longer ours is not renewed; its turn finds that out when it commits.
             try:
-                kept = self._database.step(
-                    "renew_leases", {"sessions": sessions, "owner": self.owner, "lease": self.seconds}
-                )
+                self._database.step("renew_leases", {"sessions": sessions, "owner": self.owner, "lease": self.seconds})
             except ServiceError:
                 log.warning("leases could not be renewed", extra={"leases": len(sessions)})
-                continue
-            with self._changed:
-                lost = (set(sessions) - set(kept)) & self._held
-            if lost:
-                log.warning("leases were lost to another worker", extra={"leases": len(lost)})
