@@ -15,14 +15,16 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from cloudevents.http import CloudEvent
 from flask import Flask, Response, g, request
 from parliament import Context
 from parliament import server as parliament_server
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.exceptions import HTTPException
 
-from common import faults, logs, metrics, settings
+from common import events_auth, faults, logs, metrics, settings
 from common.errors import ServiceError, SettingError, TooLarge, Unavailable
+from common.events import to_http
 from common.function import Function
 from common.problems import from_error, problem_document, problem_response
 from common.server import Server
@@ -54,6 +56,10 @@ class Host:
             # No CloudEvent is expected: spare every request the attempt to read one.
             app.view_functions["handle_post"] = self._handle_plain
             app.view_functions["handle_get"] = self._handle_plain
+        else:
+            sender = events_auth.event_sender()
+            for view in ("handle_post", "handle_get"):
+                app.view_functions[view] = self._from_broker(sender, app.view_functions[view])
         for rule in function.paths:
             methods = ["GET"] if function.kind == "read" else ["POST"]
             app.add_url_rule(rule, rule, self._handle_plain, methods=methods)
@@ -61,6 +67,21 @@ class Host:
         app.view_functions["readiness"] = self._readiness
         app.add_url_rule("/metrics", "metrics", _metrics)
         app.register_error_handler(HTTPException, _http_problem)
+
+    def _from_broker(self, sender: events_auth.EventSender, view: Callable[[], Any]) -> Callable[[], Any]:
+        """The view for deliveries of our broker; what others send is refused before anything of it is read."""
+
+        def guarded() -> Any:
+            started = time.perf_counter()
+            try:
+                sender.verify(request)
+            except ServiceError as error:
+                g.detail = error.detail
+                self._record(error.status, time.perf_counter() - started)
+                return from_error(error)
+            return view()
+
+        return guarded
 
     def _handle_plain(self, **_parts: str) -> Any:
         return self.handle(Context(request))
@@ -85,6 +106,9 @@ class Host:
                     raise TooLarge(f"The body is larger than {self.limit} bytes.")
                 answer = self._main(context)
                 faults.point("reply")
+                if isinstance(answer, CloudEvent):
+                    headers, body = to_http(answer)
+                    answer = Response(body, 200, headers)
                 status = _status_of(answer)
             except ServiceError as error:
                 answer, status = from_error(error), error.status
@@ -158,6 +182,7 @@ def main(directory: str) -> int:
     try:
         here = Path(directory).resolve()
         logs.configure(here.name)
+        faults.switch_on()
         sys.path.insert(
             0, str(here)
         )  # parliament appends it: a package of the same name would come before the function's module

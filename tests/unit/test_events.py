@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from urllib.parse import unquote
 
 import pytest
 from cloudevents.conversion import to_binary
+from cloudevents.http import CloudEvent, from_http
 
 from common import events
 from common.ingest import conversation, request_id_for
@@ -72,3 +74,15 @@ def test_ids_made_from_keys_are_stable_across_releases() -> None:
 
 def test_times_of_the_database_are_read_as_utc() -> None:
     assert events.when("2026-01-01T01:00:00+01:00") == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("subject", ["r1", "größe", "a b", "100%", "line\nbreak", 'quote"', "\u202e"])
+def test_an_event_in_binary_mode_is_what_the_sdk_reads_and_fits_into_headers(subject: str) -> None:
+    event = CloudEvent(
+        {"type": "t", "source": "/s", "id": "1", "subject": subject, "datacontenttype": "application/json"}, b"{}"
+    )
+    headers, body = events.to_http(event)
+    assert all(value.isascii() and value.isprintable() for value in headers.values())
+    read = from_http(headers, body)
+    assert unquote(read["subject"]) == subject or read["subject"] == subject
+    assert (read["id"], read["type"], read.data) == ("1", "t", {})
