@@ -6,7 +6,7 @@ READY  := $(VENV)/.installed
 FUNCTIONS := $(notdir $(wildcard functions/*))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check format types lint drift secrets migrate lock clean
+.PHONY: help install run demo test check format types lint drift secrets migrate lock clean generate bump vendor
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ demo: $(READY) ## the document's four requests and a follow-up, answered before 
 
 test: $(READY) ## every test, with the real parts (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY) ## budgets, measured side by side (ARGS="chain" for one part)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 check: lint types drift secrets ## what CI checks beside the tests
 
@@ -62,3 +65,12 @@ lock: $(READY) ## write the requirements files anew from pyproject.toml
 
 clean: ## remove what was installed and the local platform's state
 	rm -rf $(VENV) .state build dist
+
+generate: $(READY) ## write func.yaml, requirements and the chart's tables anew from infra/topology.yaml
+	@$(BIN)/python -m infra.deploy generate
+
+bump: $(READY) ## a new version of common: pyproject.toml, and everything that names it
+	@$(BIN)/python -m infra.deploy bump
+
+vendor: $(READY) ## put the wheel of common into every function's directory, as func deploy needs it
+	@$(BIN)/python -m infra.deploy vendor

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import uvloop
 
+from common.errors import SettingError
 from infra.local.broker import log as logs
+from infra.local.broker.disorder import Disorder, from_environment
 from infra.local.broker.dispatch import Dispatcher
 from infra.local.broker.sender import Sender
 from infra.local.broker.server import Front
@@ -31,9 +33,10 @@ def main() -> int:
     options = _options()
     logs.configure(options.log_level)
     try:
+        disorder = from_environment()
         topology = load_topology(options.topology, dict(options.subscriber))
         store = Store(options.store, options.keep_events)
-    except (TopologyError, StoreError) as error:
+    except (TopologyError, StoreError, SettingError) as error:
         return _refuse(str(error))
     try:
         listener = socket.create_server((HOST, options.port), backlog=1024)
@@ -43,19 +46,23 @@ def main() -> int:
     # What was imported lives as long as the process: the collector need not look at it again and again.
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)
-    uvloop.run(_serve(topology, store, listener, options))
+    uvloop.run(_serve(topology, store, listener, options, disorder))
     store.close()
     return 0
 
 
-async def _serve(topology: Topology, store: Store, listener: socket.socket, options: argparse.Namespace) -> None:
+async def _serve(
+    topology: Topology, store: Store, listener: socket.socket, options: argparse.Namespace, disorder: Disorder | None
+) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     port = listener.getsockname()[1]
     async with Sender() as sender, asyncio.TaskGroup() as tasks:
-        dispatcher = Dispatcher(topology, store, sender, tasks, url=f"http://{HOST}:{port}/", in_flight=options.in_flight)
+        dispatcher = Dispatcher(
+            topology, store, sender, tasks, url=f"http://{HOST}:{port}/", in_flight=options.in_flight, disorder=disorder
+        )
         front = Front(dispatcher)
         web = front.server()
         # Before the first new event, which it would otherwise deliver twice.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from infra.local.broker.answers import Action, Answer, dead_letter_headers, judge
 from infra.local.broker.cloudevent import CloudEvent
+from infra.local.broker.disorder import Disorder
 from infra.local.broker.queues import Queue
 from infra.local.broker.sender import Sender
 from infra.local.broker.store import (
@@ -58,9 +59,11 @@ class Dispatcher:
         *,
         url: str,
         in_flight: int,
+        disorder: Disorder | None = None,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.counts_by_function: dict[str, Counter[str]] = {}
+        self.disorder = disorder
         self._topology = topology
         self._store = store
         self._sender = sender
@@ -119,10 +122,11 @@ class Dispatcher:
         now = time.time()
         stored = StoredEvent(self._store.next_seq(), event, hops, origin, now)
         wanted_by = [trigger for trigger in self._topology.triggers if trigger.wants(event)]
-        return stored, [
+        deliveries = [
             Delivery(stored.seq, number, trigger.name, trigger.function, due_at=now, stored=stored)
             for number, trigger in enumerate(wanted_by)
         ]
+        return stored, deliveries if self.disorder is None else self.disorder.of(deliveries)
 
     def _admit(self, stored: StoredEvent, deliveries: Collection[Delivery]) -> None:
         """Start an event that was just committed; never before, or a crash could take back what was seen."""
@@ -134,7 +138,11 @@ class Dispatcher:
     def _enqueue(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
             self._open[delivery.seq, delivery.number] = delivery
-            self._queue(delivery).put(delivery)
+            queue = self._queue(delivery)
+            if self.disorder is None:
+                queue.put(delivery)
+            else:
+                queue.put_later(delivery)
 
     def _queue(self, delivery: Delivery) -> Queue:
         return self._dead_letters if delivery.errors is not None else self._queues[delivery.trigger]

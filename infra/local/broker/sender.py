@@ -9,6 +9,7 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
+from common import settings
 from infra.local.broker.answers import MAX_EVENT_BYTES, Answer
 
 # Shorter than waitress keeps an idle connection (120 s), or we would post into one that is being closed.
@@ -22,7 +23,9 @@ class Sender:
     """The broker's HTTP client; use it as an async context manager."""
 
     def __init__(self) -> None:
+        token = settings.mounted("EVENTS_TOKEN")
         self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {token}"} if token else None,
             # The Triggers bound how many requests there are at once; the connector need not.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_OPEN),
             cookie_jar=aiohttp.DummyCookieJar(),

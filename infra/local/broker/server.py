@@ -93,6 +93,7 @@ class Front:
                 function: {**{name: by_name[name] for name in names}, "waiting": waiting[function]}
                 for function, by_name in self._dispatcher.counts_by_function.items()
             },
+            **({} if self._dispatcher.disorder is None else {"disorder": dict(self._dispatcher.disorder.counts)}),
         }
 
 

@@ -127,18 +127,26 @@ def _topology(table: Mapping[str, object], subscribers: Mapping[str, str]) -> To
             raise TopologyError(f"{where}: must be a list of event types")
         if types and entry.get("kind") != "event":
             raise TopologyError(f"{where}: only a function of kind event can be woken")
-        for number, entry_type in enumerate(types):
-            event_type = _text(entry_type, f"{where}[{number}]")
-            if not event_type:
-                raise TopologyError(f"{where}[{number}]: must not be empty")
-            short = event_type.removeprefix(f"{prefix}.").replace(".", "-")
-            trigger = _trigger(f"{function}-{short}", function, entry, subscribers, {"type": event_type})
+        for number, woken_by in enumerate(types):
+            attributes = _filter(woken_by, f"{where}[{number}]")
+            others = [one for name, one in attributes.items() if name != "type"]
+            short = "-".join([attributes["type"].removeprefix(f"{prefix}."), *others]).replace(".", "-")
+            trigger = _trigger(f"{function}-{short}", function, entry, subscribers, attributes)
             if triggers.setdefault(trigger.name, trigger) is not trigger:
                 raise TopologyError(f"{where}[{number}]: makes a second Trigger {trigger.name}")
     sink = _text(_mapping(table.get("broker"), "broker").get("dead_letter"), "broker.dead_letter")
     if sink not in functions:
         raise TopologyError(f"broker.dead_letter: {sink!r} is not one of the functions")
     return Topology(tuple(triggers.values()), _trigger(sink, sink, functions[sink], subscribers, {}))
+
+
+def _filter(value: object, where: str) -> Mapping[str, str]:
+    """Give the attributes of a Trigger's filter: an event type alone, or a table of attributes with a type among them."""
+    table = value if isinstance(value, dict) else {"type": value}
+    attributes = {str(name): _text(one, where) for name, one in table.items()}
+    if not attributes.get("type"):
+        raise TopologyError(f"{where}: must not be empty" if "type" in attributes else f"{where}: must have a type")
+    return attributes
 
 
 def _trigger(

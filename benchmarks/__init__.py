@@ -1,0 +1,1 @@
+"""`make bench`: what it costs, measured beside something else in the same run. Figures are ratios; machines differ."""
