@@ -6,7 +6,7 @@ READY  := $(VENV)/.installed
 FUNCTIONS := $(notdir $(wildcard functions/*))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check format types lint drift secrets migrate lock clean generate bump vendor
+.PHONY: help install run demo test chaos check format types lint drift secrets migrate lock clean generate bump vendor
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ format: $(READY) ## format the code
 
 migrate: $(READY) ## bring the database of POSTGRES_* to the newest schema
 	@$(BIN)/python -m infra.migrations
+
+chaos: $(READY) ## break everything at random while people ask (DURATION, SEED, REQUESTS, SESSIONS, RATE, KILL_EVERY)
+	@exec $(BIN)/python -m tests.chaos
 
 lock: $(READY) ## write the requirements files anew from pyproject.toml
 	@$(BIN)/python -m infra.checks.locks --write

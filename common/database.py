@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 import psycopg
+from prometheus_client import REGISTRY
 from psycopg.rows import scalar_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
@@ -58,6 +59,7 @@ class Database:
     def __init__(self) -> None:
         self._connect = connection_settings()
         self._queries = load_queries()
+        REGISTRY.register(metrics.DATABASE_UP)
         size = settings.integer("POOL_MAX", 4, least=1, most=100)
         prepare = settings.flag("POSTGRES_PREPARE", default=True)
         self._pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
@@ -97,6 +99,8 @@ class Database:
         try:
             try:
                 value = self._run(name, parameters, patience)
+            except PoolTimeout:
+                raise  # an OperationalError too, but there is no connection to try once more with
             except psycopg.OperationalError:
                 # Perhaps only this connection was cut (a restart, a failover): throw out the dead ones, try once more.
                 # Every statement of ours may be run twice.

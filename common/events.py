@@ -128,6 +128,28 @@ def make(
     return CloudEvent(attributes, data.model_dump_json(exclude_none=False).encode())
 
 
+def session_ready(recorded: Mapping[str, Any]) -> CloudEvent:
+    """The session.created or session.updated event of a recorded request, from what the SQL function record_request gives.
+
+    Its source is always session-upsert: whoever sends it again sends the same event.
+    """
+    request = NormalizedRequest.model_validate(recorded["request"])
+    opened = recorded["outcome"] == "created"
+    session = Session(session_id=recorded["session_id"], opened=opened)
+    return make(
+        "session-upsert",
+        SESSION_CREATED if opened else SESSION_UPDATED,
+        f"{request.request_id}.session",
+        SessionReady(session=session, request=request),
+        request_id=request.request_id,
+        session_id=session.session_id,
+        integration=request.integration_type,
+        partition_key=request.conversation_key,
+        time=when(recorded["recorded_at"]),
+        traceparent=request.traceparent,
+    )
+
+
 def response_ready(function: str, answer: Mapping[str, Any]) -> CloudEvent:
     """The agent.response-ready event of a finished request, from the row's `answer` (SQL function answer_of)."""
     data = ResponseReady.model_validate(answer)

@@ -33,11 +33,13 @@ class Function:
     """A function's name, its kind, what it needs (readiness asks), and what else starts and ends with it.
 
     `paths` are Flask rules that reach `main` beside `/`, as a gateway routes them. `kind`: ingest functions take POST and
-    have the body limit MAX_BODY_BYTES; read functions take GET; event functions are given CloudEvents by a broker.
+    have the body limit MAX_BODY_BYTES; read functions take GET; event functions are given CloudEvents by a broker. `pages`
+    are rules that a browser GETs of an ingest function.
     """
 
     name: str
     kind: Literal["ingest", "event", "read"]
     paths: tuple[str, ...] = ()
+    pages: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
     parts: tuple[Part, ...] = ()

@@ -63,6 +63,8 @@ class Host:
         for rule in function.paths:
             methods = ["GET"] if function.kind == "read" else ["POST"]
             app.add_url_rule(rule, rule, self._handle_plain, methods=methods)
+        for rule in function.pages:
+            app.add_url_rule(rule, rule, self._handle_plain, methods=["GET"])
         app.add_url_rule("/health", "health", self._readiness)
         app.view_functions["readiness"] = self._readiness
         app.add_url_rule("/metrics", "metrics", _metrics)
@@ -107,6 +109,8 @@ class Host:
                 answer = self._main(context)
                 faults.point("reply")
                 if isinstance(answer, CloudEvent):
+                    # The broker stores it, or brings the event again.
+                    metrics.PUBLISHED.labels(answer["type"], "success").inc()
                     headers, body = to_http(answer)
                     answer = Response(body, 200, headers)
                 status = _status_of(answer)

@@ -8,22 +8,25 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
 from common import settings
 
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 _ids: ContextVar[Mapping[str, str]] = ContextVar("ids", default={})  # noqa: B039 - read only
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class _Formatter(JsonFormatter):
     def __init__(self, function: str) -> None:
-        super().__init__(json_ensure_ascii=False)
+        super().__init__(json_ensure_ascii=True)  # no control character of another alphabet reaches a terminal
         self.function = function
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
@@ -33,6 +36,16 @@ class _Formatter(JsonFormatter):
         log_data["logger"] = record.name
         log_data.update(_ids.get())
         super().add_fields(log_data, record, message_dict)
+
+    def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802 - logging's name
+        """Each exception's class and frames, the cause first; not its text, which may quote a body, a row or a token."""
+        parts: list[str] = []
+        error = ei[1]
+        while error is not None:
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            parts.insert(0, f"{type(error).__module__}.{type(error).__qualname__}\n{frames}")
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        return "".join(parts)
 
 
 def configure(function: str) -> None:

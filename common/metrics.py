@@ -30,7 +30,8 @@ PUBLISHED = Counter(
 )
 DATABASE_UP = Gauge(
     "self_service_agent_database_up",
-    "1 when the last statement reached the database, 0 when it did not.",
+    "1 when the last statement reached the database, 0 when it did not; absent in functions that have no database.",
+    registry=None,  # common.database registers it
 )
 DATABASE_ERRORS = Counter(
     "self_service_agent_database_errors_total",
@@ -44,10 +45,32 @@ TOKENS = Counter("self_service_agent_tokens_total", "Tokens that the model read 
 LEASES_TAKEN_OVER = Counter(
     "self_service_agent_lease_takeovers_total", "Turns taken over from a worker that went away in the middle."
 )
+REFUSED = Counter(
+    "self_service_agent_requests_refused_total",
+    "Requests that were recorded as failed at once (duplicates of an event count again).",
+    ("integration", "code"),
+)
+TURNS_HELD_OFF = Counter(
+    "self_service_agent_turns_held_off_total",
+    "Turns that were sent back to the broker because AGENT_CONCURRENCY model calls were under way.",
+)
 DELIVERIES = Counter(
     "self_service_agent_deliveries_total",
     "Answers sent to a channel.",
     ("channel", "outcome"),
+)
+DELIVERIES_HELD_OFF = Counter(
+    "self_service_agent_deliveries_held_off_total",
+    "Answers that were sent back to the broker because their destination is slow or asked us to wait.",
+    ("channel",),
+)
+WEBHOOKS_DISABLED = Counter(
+    "self_service_agent_webhooks_disabled_total", "Webhooks that were switched off because they answered 410."
+)
+SWEPT = Counter(
+    "self_service_agent_swept_total",
+    "What session-sweep did: sessions expired, rows deleted, requests resumed or failed, answers redelivered or given up.",
+    ("action",),
 )
 DEAD_LETTERS = Counter(
     "self_service_agent_dead_letters_total",

@@ -15,19 +15,21 @@ from common.database import Database
 
 log = logging.getLogger(__name__)
 
-CHANNEL = "turns"  # payload: "<session_id> <request_id>", or only a request_id
+TURNS = "turns"  # a turn has ended; payload: "<session_id> <request_id>", or only a request_id
+CHUNKS = "chunks"  # more of an answer was written; payload: a request_id
 _RECONNECT_SECONDS = 0.5
 
 
 class Notifications:
-    """Wakes threads when a turn of their session, or their request, has ended.
+    """Wakes threads when a turn of their session, or their request, has ended; with CHUNKS also when more of it was written.
 
     One background thread, started by the first waiter. While the connection is down nobody is woken, and everybody is woken
     when it is back: a waiter looks for itself whenever `wait` returns, and passes a bound.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *more: str) -> None:
         self._database = database
+        self._channels = (TURNS, *more)
         self._waiters: defaultdict[str, set[threading.Event]] = defaultdict(set)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -68,7 +70,8 @@ class Notifications:
         while not self._stopping.is_set():
             try:
                 with psycopg.connect(**self._database.dsn(), autocommit=True) as connection:
-                    connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+                    for channel in self._channels:
+                        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
                     self._listening.set()
                     self._wake_all()
                     while not self._stopping.is_set():

@@ -36,7 +36,7 @@ def from_error(error: ServiceError) -> Response:
         more["errors"] = [{"loc": one.loc, "msg": one.msg} for one in error.errors]
     headers = {}
     if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+        headers["Retry-After"] = str(max(1, math.ceil(min(error.retry_after, 86_400))))
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return problem_response(problem_document(error.status, error.title, error.detail, **more), headers)

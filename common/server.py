@@ -44,6 +44,14 @@ class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
 
 class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     error_task_class = _ProblemTask
+    last_activity: float
+
+    def handle_read(self) -> None:
+        """Read; a request that is not whole yet does not count as activity: who sends a byte a minute is closed too."""
+        began = self.last_activity if self.request is not None else None
+        super().handle_read()
+        if began is not None and self.request is not None:
+            self.last_activity = began
 
 
 class Server:

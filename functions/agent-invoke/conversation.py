@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from agents import Agent, Agents
 from llama import Llama
@@ -42,6 +42,16 @@ class Message:
     content: str
 
 
+class Listener(Protocol):
+    """Who is told the answer while it is written."""
+
+    def write(self, text: str) -> None:
+        """Hear the next piece of it."""
+
+    def take_back(self) -> None:
+        """Hear that what was written so far is not part of the answer after all."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the person gets, who said it, and what it took.
@@ -70,13 +80,15 @@ def answer(
     content: str,
     context: Mapping[str, object],
     max_history_tokens: int = MAX_HISTORY_TOKENS,
+    listener: Listener | None = None,
 ) -> Answer:
     """Answer `content`, the person's newest message, as `agent_id` or as whom it hands the conversation to.
 
     An `agent_id` that is no longer configured is replaced by `default_agent_id`. `history` are the earlier
     messages, oldest first; what goes beyond `max_history_tokens` is left out, oldest first. `context` (user,
     integration, a tool's ticket …) is told to the agent as data. All calls of the turn together take at most
-    the timeout of `llama`.
+    the timeout of `llama`. `listener` is told the answer while the model writes it; whether there is one changes
+    nothing about the answer.
 
     Raises what `Llama.respond` raises, and SettingError if the default agent is not configured either.
     """
@@ -102,6 +114,7 @@ def answer(
             top_p=agent.sampling.top_p,
             max_tokens=agent.sampling.max_tokens,
             timeout=left,
+            on_text=listener.write if listener else None,
         )
         replies.append(reply)
         target = next((targets[call.name] for call in reply.calls if call.name in targets), None)
@@ -115,6 +128,8 @@ def answer(
             may_transfer = False
         else:
             raise Unavailable("The agent gave an empty answer.")
+        if listener:
+            listener.take_back()
 
 
 def _answer(text: str, visited: Sequence[Agent], replies: Sequence[ModelReply]) -> Answer:

@@ -8,6 +8,7 @@ from conversation import Message, answer
 from leases import Leases
 from llama import Llama
 from parliament import Context
+from streams import Streams
 from turns import Outcome, Turn, Turns
 
 from common import events, metrics, settings
@@ -36,9 +37,11 @@ turns = Turns(
     leases,
     history=settings.integer("HISTORY_TURNS", 20, least=0, most=500),
     waiters=max(1, THREADS // 2),
+    concurrency=settings.integer("AGENT_CONCURRENCY", max(1, THREADS // 2), least=1, most=1000),
     wait_seconds=settings.number("TURN_WAIT_SECONDS", 20, least=0, most=250),
 )
-function = Function("agent-invoke", "event", needs=(database,), parts=(notifications, leases, llama))
+streams = Streams(database, enabled=settings.flag("STREAMING", default=True))
+function = Function("agent-invoke", "event", needs=(database,), parts=(notifications, leases, streams, llama))
 
 
 def main(context: Context) -> Any:
@@ -53,20 +56,22 @@ def ask(turn: Turn) -> Outcome:
     history = [
         Message(role, text) for asked, answered in turn.history for role, text in (("user", asked), ("assistant", answered))
     ]
-    said = answer(
-        agents,
-        llama,
-        agent_id=turn.agent_id or DEFAULT_AGENT_ID,
-        default_agent_id=DEFAULT_AGENT_ID,
-        history=history,
-        content=turn.request.content,
-        context={
-            "user_id": turn.request.user_id,
-            "integration": turn.request.integration_type,
-            **turn.request.context,
-        },
-        max_history_tokens=MAX_HISTORY_TOKENS,
-    )
+    with streams.open(turn.request.request_id, turn.attempt, turn.request.integration_type) as stream:
+        said = answer(
+            agents,
+            llama,
+            agent_id=turn.agent_id or DEFAULT_AGENT_ID,
+            default_agent_id=DEFAULT_AGENT_ID,
+            history=history,
+            content=turn.request.content,
+            context={
+                "user_id": turn.request.user_id,
+                "integration": turn.request.integration_type,
+                **turn.request.context,
+            },
+            max_history_tokens=MAX_HISTORY_TOKENS,
+            listener=stream,
+        )
     metrics.MODEL_CALLS.labels(said.agent_id, "success").inc(said.model_calls)
     metrics.TOKENS.labels(said.agent_id, "input").inc(said.input_tokens)
     metrics.TOKENS.labels(said.agent_id, "output").inc(said.output_tokens)

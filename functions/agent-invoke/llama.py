@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from types import ModuleType
@@ -23,6 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from replies import ModelReply, failure, read, unreadable
+from streamed import completed
 
 from common.errors import Unavailable
 
@@ -108,12 +111,15 @@ class Llama:
         top_p: float | None = None,
         max_tokens: int | None = None,
         timeout: float | None = None,
+        on_text: Callable[[str], None] | None = None,
     ) -> ModelReply:
         """Ask a model once; nothing is stored at the server and nothing is repeated here.
 
         `input` are messages `{"role": "user" | "assistant", "content": text}`, oldest first. `tools` are the
         Responses API's tool objects. Servers 0.2 ignore `max_tokens` and `top_p`. `timeout` (seconds) is a
-        shorter limit than the object's own, for a call that is part of a longer turn.
+        shorter limit than the object's own, for a call that is part of a longer turn. With `on_text` the
+        answer is streamed: it is called with each piece of text as it comes, in this thread; what is returned
+        is the same as without.
 
         Raises Unavailable if the same call may work later (no answer, too slow, 408, 429, 5xx, an empty
         answer), and TurnRefused if it never will (unknown model, refused request, no access).
@@ -125,7 +131,6 @@ class Llama:
             "instructions": instructions,
             "input": [dict(item) for item in input],
             "store": False,
-            "stream": False,
         }
         if tools:
             request["tools"] = [dict(tool) for tool in tools]
@@ -136,7 +141,10 @@ class Llama:
         extra = {name: value for name, value in newer.items() if value is not None}
         try:
             self._find_path(loaded, deadline)
-            answer = loaded.client.responses.create(**request, extra_body=extra, timeout=_left(loaded, deadline))
+            if on_text is None:
+                body = _whole(loaded, deadline, stream=False, extra_body=extra, **request)
+            else:
+                body = _streamed(loaded, deadline, on_text, extra_body=extra, **request)
         except loaded.module.APITimeoutError as error:
             self._path = None
             raise Unavailable("The agent did not answer in time.") from error
@@ -146,9 +154,14 @@ class Llama:
         except loaded.module.APIError as error:
             self._path = None
             raise _unreachable() from error
+        except loaded.httpx.HTTPError as error:  # a stream that broke off
+            self._path = None
+            if time.monotonic() >= deadline:
+                raise Unavailable("The agent did not answer in time.") from error
+            raise Unavailable("The agent service broke off its answer.") from error
         except json.JSONDecodeError as error:
             raise unreadable() from error
-        return read(answer, request)
+        return read(body, request)
 
     def _load(self) -> Future[_Loaded]:
         with self._lock:
@@ -217,6 +230,39 @@ def _import_client() -> tuple[ModuleType, ModuleType]:
     finally:
         root.removeHandler(guard)
     return llama_stack_client, httpx
+
+
+def _whole(loaded: _Loaded, deadline: float, **request: Any) -> object:
+    """Ask for the whole answer at once; its body, or None when it is none."""
+    answer = loaded.client.responses.create(**request, timeout=_left(loaded, deadline))
+    return answer.to_dict() if hasattr(answer, "to_dict") else None
+
+
+def _streamed(loaded: _Loaded, deadline: float, on_text: Callable[[str], None], **request: Any) -> object:
+    """Ask for the answer as it is written; its body once it is complete."""
+    streaming = loaded.client.responses.with_streaming_response
+    asked = streaming.create(**request, stream=True, timeout=_left(loaded, deadline))
+    with asked as answer, _cut_off(answer.http_response, deadline):
+        if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+            return json.loads(answer.read())  # what stands between cannot stream, and sent it whole
+        return completed(answer.iter_bytes(), on_text, request["model"])
+
+
+@contextmanager
+def _cut_off(response: Any, deadline: float) -> Iterator[None]:
+    """End a response that is not read to its end by `deadline`: httpx bounds each read, not all of them together."""
+
+    def cut() -> None:
+        with suppress(OSError):
+            response.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _left(loaded: _Loaded, deadline: float) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from common.errors import TurnRefused, Unavailable
 
@@ -66,14 +65,13 @@ def unreadable() -> Unavailable:
     return Unavailable("The agent service gave an answer that cannot be read.")
 
 
-def read(answer: Any, request: Mapping[str, object]) -> ModelReply:
-    """Take text, calls and usage out of the client's response object to `request`.
+def read(body: object, request: Mapping[str, object]) -> ModelReply:
+    """Take text, calls and usage out of the answer to `request`, as a JSON object.
 
     Raises Unavailable when it cannot be read, or holds neither text nor call.
     """
-    body = answer.to_dict() if hasattr(answer, "to_dict") else None
     output = body.get("output") if isinstance(body, dict) else None
-    if body is None or not isinstance(output, list) or body.get("status") == "failed":
+    if not isinstance(body, dict) or not isinstance(output, list) or body.get("status") == "failed":
         raise unreadable()
     items = [item for item in output if isinstance(item, dict)]
     text = "\n\n".join(part for item in items if item.get("type") == "message" for part in _texts(item.get("content")))

@@ -26,6 +26,7 @@ from common.notifications import Notifications
 log = logging.getLogger(__name__)
 
 MAX_AHEAD = 3  # a turn that is further back than this does not wait here: the broker brings it again
+SLOT_SECONDS = 1.0  # how long a turn waits for one of the process's model calls to end, before the broker brings it again
 _RECHECK_SECONDS = 2.0  # a notification may be missed while its connection is cut
 _COMMIT_PAUSES = (0.2, 0.5, 1.0, 2.0)  # before the commit is tried again; all of it well within a lease
 
@@ -55,7 +56,11 @@ class Outcome:
 
 
 class Turns:
-    """Runs turns. At most `waiters` threads of the process wait for earlier turns, each at most `wait_seconds`."""
+    """Runs turns. At most `waiters` threads of the process wait for earlier turns, each at most `wait_seconds`.
+
+    At most `concurrency` turns are claimed at once: a turn that would be one too many holds no lease while it waits, so that
+    another process can take it.
+    """
 
     def __init__(
         self,
@@ -65,6 +70,7 @@ class Turns:
         *,
         history: int,
         waiters: int,
+        concurrency: int,
         wait_seconds: float,
     ) -> None:
         self._database = database
@@ -72,17 +78,24 @@ class Turns:
         self._leases = leases
         self._history = history
         self._slots = threading.BoundedSemaphore(waiters)
+        self._calls = threading.BoundedSemaphore(concurrency)
         self._wait_seconds = wait_seconds
 
     def run(self, request_id: str, ask: Callable[[Turn], Outcome]) -> dict[str, Any]:
         """The request's one committed answer: the stored one, or that of `ask`, committed before this returns.
 
         Raises InProgress when it is not this turn's time yet or another delivery works on it, Unavailable when the agent or
-        the database cannot be used now, Malformed for a request that was never recorded.
+        the database cannot be used now or is used as much as it may be, Malformed for a request that was never recorded.
         """
         claim = self._take(request_id)
         if claim["outcome"] == "finished":
             return dict(claim["answer"])
+        try:
+            return self._run(claim, ask)
+        finally:
+            self._calls.release()
+
+    def _run(self, claim: dict[str, Any], ask: Callable[[Turn], Outcome]) -> dict[str, Any]:
         turn = Turn(
             request=NormalizedRequest.model_validate(claim["request"]),
             session_id=claim["session_id"],
@@ -103,6 +116,7 @@ class Turns:
             self._leases.drop(turn.session_id)
 
     def _take(self, request_id: str) -> dict[str, Any]:
+        """The claim, once it is not busy. With one that is claimed the caller holds one of the process's model calls."""
         claim = self._claim(request_id)
         if claim["outcome"] != "busy":
             return claim
@@ -127,6 +141,19 @@ class Turns:
                 woken.wait(min(left, _RECHECK_SECONDS, _until(claim["lease_until"])))
 
     def _claim(self, request_id: str) -> dict[str, Any]:
+        if not self._calls.acquire(timeout=SLOT_SECONDS):
+            metrics.TURNS_HELD_OFF.inc()
+            raise Unavailable("The agent is asked as much as it may be at once.", retry_after=1.0)
+        claimed = False
+        try:
+            claim = self._claim_now(request_id)
+            claimed = claim["outcome"] == "claimed"
+            return claim
+        finally:
+            if not claimed:
+                self._calls.release()
+
+    def _claim_now(self, request_id: str) -> dict[str, Any]:
         claim: dict[str, Any] = self._database.step(
             "claim_turn",
             {

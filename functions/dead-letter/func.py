@@ -42,7 +42,7 @@ def give_up(letter: Letter) -> None:
         # The answer is committed; only its way out failed. It can still be read, and the delivery be replayed.
         if letter.request_id:
             error = f"Given up after {letter.code or 'no answer'}."
-            database.step("finish_delivery", {"request_id": letter.request_id, "reference": None, "error": error})
+            database.step("give_up_delivery", {"request_id": letter.request_id, "error": error})
         return
     if not letter.is_ours():
         return

@@ -1,49 +1,55 @@
 """Somebody in Slack asks: verify the signature, normalise, publish."""
 
-from typing import Annotated, Any
+from typing import Any
 
+from asks import Ask, ask_of
+from document import accept_document
+from envelope import Challenge, Document, Nothing, read
+from flask import Request
 from parliament import Context
-from pydantic import Field
 from verify import SlackSignature
 
-from common.bodies import Id, RequestBody, read_body
 from common.broker import Broker
+from common.errors import Unavailable
 from common.function import Function
-from common.ingest import accept, conversation
+from common.ingest import accept
 from common.methods import only_post
+
+ON_IT = "I am on it. The answer comes as a direct message from me."
+NOT_NOW = "I cannot take your request just now. Please send it again in a moment."
 
 broker = Broker()
 signature = SlackSignature()
 function = Function("ingest-slack", "ingest", paths=("/api/v1/requests/slack",), needs=(broker,))
 
 
-class SlackBody(RequestBody):
-    """The document's body, signed as Slack signs. `channel_id` and `thread_id` are where the answer goes."""
-
-    channel_id: Id
-    thread_id: Annotated[str | None, Field(max_length=64)] = None
-    slack_user_id: Annotated[str | None, Field(max_length=64)] = None
-    slack_team_id: Annotated[str | None, Field(max_length=64)] = None
-
-
 def main(context: Context) -> Any:
-    """POST a message: 202 once the broker has it."""
+    """Slack hears 200 once the broker has its request, or at once when it asks for nothing; the document's body 202."""
     only_post(context.request)
     signature.verify(context.request)
-    body = read_body(context.request, SlackBody)
-    place = (body.slack_team_id, body.channel_id, body.thread_id)
-    return accept(
-        broker,
-        context.request,
-        "slack",
-        caller=body.user_id,
-        user_id=body.user_id,
-        content=body.content,
-        request_type=body.request_type,
-        conversation_key=conversation("slack", *place, body.slack_user_id or body.user_id),
-        shared_key=conversation("slack", *place),
-        channel_id=body.channel_id,
-        thread_id=body.thread_id,
-        external_session_id=body.thread_id,
-        metadata={"slack_user_id": body.slack_user_id, "slack_team_id": body.slack_team_id},
-    )
+    envelope = read(context.request)
+    if isinstance(envelope, Document):
+        return accept_document(broker, context.request, envelope.value)
+    if isinstance(envelope, Challenge):
+        return {"challenge": envelope.text}
+    ask = None if isinstance(envelope, Nothing) else ask_of(envelope)
+    if ask is None:
+        return "", 200
+    return acknowledge(context.request, ask)
+
+
+def acknowledge(request: Request, ask: Ask) -> Any:
+    """Publish a request of Slack's and answer what its sender needs to hear.
+
+    Raises Unavailable when the broker did not take it: Slack sends an event again, and marks a button as not working.
+    A command it would not send again, so the person is asked to.
+    """
+    try:
+        accept(broker, request, "slack", caller=ask.user_id, **ask.request())
+    except Unavailable:
+        if ask.kind != "command":
+            raise
+        return {"response_type": "ephemeral", "text": NOT_NOW}
+    if ask.kind == "command":
+        return {"response_type": "ephemeral", "text": ON_IT}
+    return "", 200

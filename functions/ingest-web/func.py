@@ -1,7 +1,9 @@
-"""A person in a browser asks: verify, normalise, publish."""
+"""A person in a browser asks: verify, normalise, publish. The page they do it on is served here too."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
+from page import Page
 from parliament import Context
 from pydantic import Field
 
@@ -14,7 +16,8 @@ from common.methods import only_post
 
 broker = Broker()
 callers = auth.authenticator()
-function = Function("ingest-web", "ingest", paths=("/api/v1/requests/web",), needs=(broker,))
+page = Page(Path(__file__).parent / "web", callers)
+function = Function("ingest-web", "ingest", paths=("/api/v1/requests/web",), pages=("/web/<asset>",), needs=(broker,))
 
 
 class WebBody(RequestBody):
@@ -26,7 +29,9 @@ class WebBody(RequestBody):
 
 
 def main(context: Context) -> Any:
-    """POST a message: 202 once the broker has it."""
+    """POST a message: 202 once the broker has it. GET the page, or a file of it."""
+    if context.request.method in ("GET", "HEAD"):
+        return page.answer(context.request)
     only_post(context.request)
     caller = callers.identify(context.request)
     body = read_body(context.request, WebBody)

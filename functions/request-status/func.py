@@ -14,7 +14,7 @@ from common.database import Database
 from common.errors import NotFound
 from common.function import Function
 from common.logs import note_ids
-from common.notifications import Notifications
+from common.notifications import CHUNKS, Notifications
 
 THREADS = settings.integer("THREADS", 16, least=1, most=1000)
 REQUEST = "/api/v1/requests/<request_id>"
@@ -22,7 +22,7 @@ STREAM = "/api/v1/requests/<request_id>/events"
 SESSION = "/api/v1/sessions/<session_id>"
 
 database = Database()
-notifications = Notifications(database)
+notifications = Notifications(database, CHUNKS)
 readers = Readers()
 waiting = Waiting(database, notifications, slots=max(1, THREADS - 8))
 function = Function("request-status", "read", paths=(REQUEST, STREAM, SESSION), needs=(database,), parts=(notifications,))

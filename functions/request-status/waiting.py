@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from readers import Reader
@@ -19,6 +20,14 @@ HISTORY_LIMIT = 200  # turns of a session that are shown, the newest
 _RECHECK_SECONDS = 2.0  # a notification may be missed while its connection is cut
 _UNRECORDED_SECONDS = 5.0  # how long a stream waits for a request that is still on its way
 _UNRECORDED_RECHECK = 0.2  # recording a request notifies nobody: it is only ever a moment away
+
+
+@dataclass
+class Position:
+    """The last piece of an answer that a reader has, 0 0 for none. It moves on as the reader does."""
+
+    attempt: int = 0
+    seq: int = 0
 
 
 class Waiting:
@@ -62,15 +71,31 @@ class Waiting:
 
     def changes(self, request_id: str, reader: Reader, seconds: float) -> Iterator[dict[str, Any] | None]:
         """The row now and whenever it may have changed, for at most `seconds`; None while it is not recorded."""
+        return self._watch(request_id, seconds, lambda: self.find(request_id, reader))
+
+    def chunks(self, request_id: str, seconds: float, position: Position) -> Iterator[dict[str, Any] | None]:
+        """The request's status and the pieces of its answer after `position`, now and whenever there may be more."""
+        self._database.step("follow_request", {"request_id": request_id})
+
+        def look() -> dict[str, Any] | None:
+            after = {"attempt": position.attempt, "seq": position.seq}
+            found: dict[str, Any] | None = self._database.step("get_chunks", {"request_id": request_id, **after})
+            return found
+
+        return self._watch(request_id, seconds, look)
+
+    def _watch(
+        self, request_id: str, seconds: float, look: Callable[[], dict[str, Any] | None]
+    ) -> Iterator[dict[str, Any] | None]:
         if not self._slots.acquire(blocking=False):
-            yield self.find(request_id, reader)
+            yield look()
             return
         try:
             deadline = time.monotonic() + seconds
             with self._notifications.waiter(request_id) as woken:
                 while True:
                     woken.clear()
-                    row = self.find(request_id, reader)
+                    row = look()
                     yield row
                     left = deadline - time.monotonic()
                     if left <= 0:

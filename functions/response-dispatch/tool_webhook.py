@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import binascii
-import ipaddress
 import json
-import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
-import urllib3
-from channel import Answer, Refused
+from channel import Answer, Gone, Refused, retry_after
+from safe_http import SafeHttp
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
-from urllib3.exceptions import HTTPError
 
 from common import settings
 from common.errors import SettingError, Unavailable
@@ -29,6 +25,7 @@ class Webhooks:
     """
 
     name = "webhook"
+    begin = "begin_delivery"
 
     def __init__(self) -> None:
         raw = settings.mounted("WEBHOOK_SECRETS")
@@ -38,8 +35,7 @@ class Webhooks:
         except (ValueError, AttributeError, TypeError, binascii.Error, EmptyWebhookSecretError):
             raise SettingError('WEBHOOK_SECRETS must be JSON: {"<secret_ref>": "whsec_<base64>"}') from None
         allowed = settings.optional("WEBHOOK_URLS_ALLOWED") or ""
-        self._allowed = tuple(one.strip() for one in allowed.split(",") if one.strip())
-        self._http = urllib3.PoolManager(maxsize=8, retries=False, timeout=urllib3.Timeout(connect=5.0, total=20.0))
+        self._http = SafeHttp([one.strip() for one in allowed.split(",") if one.strip()])
 
     def send(self, answer: Answer) -> str | None:
         """POST the answer. `webhook-id` is the same however often it is sent: the receiver's key against repeats.
@@ -52,8 +48,6 @@ class Webhooks:
         signer = self._signers.get(answer.delivery.get("secret_ref") or answer.integration_key)
         if signer is None:
             raise Unavailable("There is no secret to sign this webhook with.")
-        if not any(url.startswith(prefix) for prefix in self._allowed):
-            _refuse_private(url)
         message_id = f"{answer.request_id}.{'response' if answer.error is None else 'failed'}"
         now = datetime.now(UTC)
         body = json.dumps(_payload(answer), ensure_ascii=False)
@@ -63,16 +57,13 @@ class Webhooks:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": signer.sign(message_id, now, body),
         }
-        try:
-            response = self._http.request("POST", url, body=body.encode(), headers=headers, redirect=False)
-        except HTTPError as error:
-            raise Unavailable("The webhook does not answer.") from error
+        response = self._http.post(url, body.encode(), headers)
         if response.status in _RETRIED or response.status >= 500:
-            wait = response.headers.get("Retry-After", "")
             raise Unavailable(
-                f"The webhook answered {response.status}.",
-                retry_after=float(wait) if wait.isdigit() else 1.0,
+                f"The webhook answered {response.status}.", retry_after=retry_after(response.headers.get("Retry-After"))
             )
+        if response.status == 410:
+            raise Gone("The webhook answered 410.")
         if not 200 <= response.status < 300:
             raise Refused(f"The webhook answered {response.status}.")
         return message_id
@@ -94,16 +85,3 @@ def _payload(answer: Answer) -> dict[str, object]:
             "tool_context": answer.context.get("tool_context") or {},
         },
     }
-
-
-def _refuse_private(url: str) -> None:
-    """Raises Refused for a URL that is not https or leads to an address that is not public."""
-    parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname:
-        raise Refused("The webhook's URL must be https.")
-    try:
-        found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise Unavailable("The webhook's host cannot be found.") from error
-    if not all(ipaddress.ip_address(address[4][0]).is_global for address in found):
-        raise Refused("The webhook's URL leads to an address that is not public.")

@@ -3,8 +3,9 @@
 import sys
 
 from infra.checks import locks, tree
+from infra.deploy import generate
 
-found = [*tree.problems(), *locks.problems()]
+found = [*tree.problems(), *locks.problems(), *generate.problems()]
 for line in found:
     sys.stderr.write(f"drift: {line}\n")
 sys.exit(1 if found else 0)

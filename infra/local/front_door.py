@@ -61,7 +61,9 @@ class Routes:
     def __init__(self, functions: Sequence[Function], urls: Mapping[str, str]) -> None:
         self._exact: dict[str, tuple[str, str]] = {}
         self._below: list[tuple[str, str, str]] = []
+        self._pages: list[tuple[str, str, str]] = []
         for function in functions:
+            self._pages += [(path, function.name, urls[function.name]) for path in function.pages]
             for path in function.paths:
                 if function.kind == "ingest":
                     self._exact[path] = (function.name, urls[function.name])
@@ -74,6 +76,9 @@ class Routes:
         """Give the name and address of the function that is to answer, or the answer when there is none."""
         if path in self._exact:
             return self._exact[path]
+        for page, name, url in self._pages:
+            if method in _READING and (path == page or (page != "/" and path.startswith(f"{page}/"))):
+                return name, url
         for prefix, name, url in self._below:
             if path == prefix or path.startswith(f"{prefix}/"):
                 if method in _READING:

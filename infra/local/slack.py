@@ -26,7 +26,7 @@ class SlackError(Exception):
 class Slack:
     """Slack's messages in memory; those posted in earlier runs are read back from `deliveries`.
 
-    Every chat.postMessage is a delivery. Updates, deletions and reactions last until the platform stops.
+    Every chat.postMessage and chat.update is a delivery. Deletions and reactions last until the platform stops.
     """
 
     def __init__(self, deliveries: Deliveries) -> None:
@@ -36,15 +36,17 @@ class Slack:
         self._last_ts = 0
         self._methods: dict[str, Callable[[Arguments], Answer]] = {
             "auth.test": self._auth_test,
-            "chat.update": self._update,
             "chat.delete": self._delete,
+            "conversations.open": self._open,
             "conversations.replies": self._replies,
             "conversations.history": self._history,
             "reactions.add": self._react,
             "users.info": self._user,
         }
         for entry in deliveries.entries:
-            if entry["channel"] == "slack":
+            if entry["channel"] == "slack" and "ts" in entry["body"]:
+                self._change(entry["body"])
+            elif entry["channel"] == "slack":
                 self._keep(entry["body"], entry["reference"])
 
     def call(self, method: str, token: str | None, arguments: Arguments, headers: Mapping[str, str]) -> Answer:
@@ -56,6 +58,8 @@ class Slack:
                 raise SlackError("invalid_auth")
             if method == "chat.postMessage":
                 return {"ok": True, **self._post(arguments, headers)}
+            if method == "chat.update":
+                return {"ok": True, **self._update(arguments, headers)}
             if method not in self._methods:
                 raise SlackError("unknown_method")
             return {"ok": True, **self._methods[method](arguments)}
@@ -83,9 +87,8 @@ class Slack:
             and isinstance(metadata.get("event_payload"), dict)
         ):
             raise SlackError("invalid_metadata_format")
-        request_id = metadata["event_payload"].get("request_id") if metadata else None
         ts = self._next_ts()
-        self._deliveries.add("slack", request_id, headers, dict(arguments), reference=ts)
+        self._deliveries.add("slack", _request_id(metadata), headers, dict(arguments), reference=ts)
         return {"channel": channel, "ts": ts, "message": self._keep(arguments, ts)}
 
     def _keep(self, arguments: Arguments, ts: str) -> Answer:
@@ -107,11 +110,25 @@ class Slack:
             raise SlackError("message_not_found")
         return channel, ts, message
 
-    def _update(self, arguments: Arguments) -> Answer:
-        channel, ts, message = self._message(arguments)
+    def _update(self, arguments: Arguments, headers: Mapping[str, str]) -> Answer:
+        channel, ts, _ = self._message(arguments)
         _check_content(arguments)
-        message |= {name: arguments[name] for name in ("text", "blocks", "attachments", "metadata") if name in arguments}
+        self._deliveries.add("slack", _request_id(arguments.get("metadata")), headers, dict(arguments), reference=ts)
+        message = self._change(arguments)
         return {"channel": channel, "ts": ts, "text": message["text"], "message": message}
+
+    def _change(self, arguments: Arguments) -> Answer:
+        kept = self._channels.setdefault(_channel(arguments), {})
+        message = kept.setdefault(arguments["ts"], {"type": "message", "user": _USER, "bot_id": _BOT, "ts": arguments["ts"]})
+        message |= {name: arguments[name] for name in ("text", "blocks", "attachments", "metadata") if name in arguments}
+        return message
+
+    def _open(self, arguments: Arguments) -> Answer:
+        users = arguments.get("users", "")
+        user = str(users[0] if isinstance(users, list) and users else users)
+        if not re.fullmatch(r"[UW][A-Z0-9]+", user):
+            raise SlackError("user_not_found")
+        return {"channel": {"id": "D" + user[1:]}}
 
     def _delete(self, arguments: Arguments) -> Answer:
         channel, ts, _ = self._message(arguments)
@@ -125,7 +142,10 @@ class Slack:
         messages = self._channels.get(channel, {})
         # A person wrote the thread's first message: it went to ingest-slack and is not known here.
         parent = messages.get(thread, {"type": "message", "user": "U0PERSON", "text": "", "ts": thread})
-        replies = [one for ts, one in messages.items() if one.get("thread_ts") == thread and ts != thread]
+        oldest = _time(arguments, "oldest", 0.0)
+        replies = [
+            one for ts, one in messages.items() if one.get("thread_ts") == thread and ts != thread and float(ts) > oldest
+        ]
         return _page([parent | {"thread_ts": thread}, *replies], arguments)
 
     def _history(self, arguments: Arguments) -> Answer:
@@ -163,6 +183,11 @@ def _channel(arguments: Arguments) -> str:
         raise SlackError("channel_not_found")
     # A message to a user goes to the direct message with them.
     return "D" + channel[1:] if channel[0] in "UW" else channel
+
+
+def _request_id(metadata: Any) -> str | None:
+    payload = metadata.get("event_payload") if isinstance(metadata, dict) else None
+    return payload.get("request_id") if isinstance(payload, dict) else None
 
 
 def _check_content(arguments: Arguments) -> None:

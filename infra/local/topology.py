@@ -19,6 +19,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")  # func.yaml's rule for nam
 class Function:
     """One row of the table.
 
+    `pages` are the paths, and what is below them, that a browser GETs of an ingest function.
     `threads` is the number of requests that one process works on at once, `needs` are the parts that it cannot do without.
     """
 
@@ -27,6 +28,7 @@ class Function:
     paths: tuple[str, ...]
     threads: int
     needs: frozenset[str]
+    pages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,10 @@ def _function(path: Path, name: str, row: Any) -> Function:
         raise PlatformError(f"{where}: `threads` must be a whole number above 0")
     if not isinstance(paths, list) or not all(isinstance(one, str) and one.startswith("/") for one in paths):
         raise PlatformError(f"{where}: `paths` must be a list of paths")
+    pages = row.get("pages", [])
+    if not isinstance(pages, list) or not all(isinstance(one, str) and one.startswith("/") for one in pages):
+        raise PlatformError(f"{where}: `pages` must be a list of paths")
     needs = row.get("needs", [])
     if not isinstance(needs, list):
         raise PlatformError(f"{where}: `needs` must be a list")
-    return Function(name, kind, tuple(one.rstrip("/") for one in paths), threads, frozenset(map(str, needs)))
+    return Function(name, kind, tuple(one.rstrip("/") for one in paths), threads, frozenset(map(str, needs)), tuple(pages))

@@ -150,6 +150,32 @@ def test_a_delivery_that_was_given_up_is_noted_at_the_request(
     assert recorder.events == []
 
 
+def test_what_the_channel_said_is_kept_over_what_the_broker_says(
+    dead_letter: Function, functions: dict[str, Function], recorder: Recorder, postgres: Postgres
+) -> None:
+    functions["session-upsert"].post_event(request_created(request_id="r1"))
+    postgres.query(
+        "UPDATE request_logs SET status = 'completed', response_content = 'x', completed_at = now(),"
+        " delivery_error = 'The webhook answered 410.'"
+    )
+    lost = event(PREFIX + "agent.response-ready", "r1.response", {}, requestid="r1")
+    assert dead_letter.post_event(dead(lost, "422")).status == 204
+    assert postgres.query("SELECT delivery_error FROM request_logs") == [("The webhook answered 410.",)]
+    assert recorded(postgres)[0][0] == "r1.response"
+
+
+def test_a_delivery_that_succeeded_meanwhile_is_not_called_given_up(
+    dead_letter: Function, functions: dict[str, Function], recorder: Recorder, postgres: Postgres
+) -> None:
+    functions["session-upsert"].post_event(request_created(request_id="r1"))
+    postgres.query(
+        "UPDATE request_logs SET status = 'completed', response_content = 'x', completed_at = now(), delivered_at = now()"
+    )
+    lost = event(PREFIX + "agent.response-ready", "r1.response", {}, requestid="r1")
+    assert dead_letter.post_event(dead(lost, "503", resends="3")).status == 204
+    assert postgres.query("SELECT delivery_error FROM request_logs") == [(None,)]
+
+
 def test_when_the_broker_is_away_it_is_503_so_that_nothing_is_lost(
     dead_letter: Function, recorder: Recorder, postgres: Postgres
 ) -> None:

@@ -47,9 +47,10 @@ def test_every_function_has_health_metrics_and_ends_with_0(
         "self_service_agent_request_processing_seconds",
         "self_service_agent_sessions_total",
         "self_service_agent_events_published_total",
-        "self_service_agent_database_up",
     ):
         assert metric in metrics.body.decode()
+    has_database = name in HEAVY["psycopg"]
+    assert ("self_service_agent_database_up" in metrics.body.decode()) == has_database
     problem(function.get("/no/such/path"), 404)
     assert function.stop() == 0
     assert function.log()[-1]["message"] == "stopped"
@@ -220,7 +221,7 @@ def imported_by(name: str, environment: dict[str, str]) -> set[str]:
 
 
 HEAVY: dict[str, tuple[str, ...]] = {
-    "psycopg": ("session-upsert", "agent-invoke", "response-dispatch", "dead-letter", "request-status"),
+    "psycopg": ("session-upsert", "agent-invoke", "response-dispatch", "dead-letter", "request-status", "session-sweep"),
     "slack_sdk": ("ingest-slack", "response-dispatch"),
     "standardwebhooks": ("response-dispatch",),
     "yaml": ("agent-invoke",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -93,6 +94,14 @@ def response_ready(request_id: str, integration: str, status: str = "completed")
     return event(PREFIX + "agent.response-ready", f"{request_id}.response", data, requestid=request_id)
 
 
+def hook_at(postgres: Postgres, url: str) -> None:
+    """The tool's webhook is somewhere else."""
+    postgres.query(
+        "UPDATE integration_configs SET delivery = %s WHERE integration_key = 'snow'",
+        json.dumps({"webhook_url": url, "secret_ref": "snow"}),
+    )
+
+
 def state(postgres: Postgres) -> tuple[Any, ...]:
     return postgres.query("SELECT delivery_attempts, delivered_at IS NOT NULL, delivery_reference FROM request_logs")[0]
 
@@ -175,20 +184,37 @@ def test_a_failure_is_told_in_a_sentence(
     assert b"The assistant is not set up for this." in outside.events[0].body.replace(b"+", b" ")
 
 
-@pytest.mark.parametrize(("integration", "expected"), [("slack", 503), ("tool", 503)])
+@pytest.mark.parametrize("integration", ["slack", "tool"])
 def test_a_channel_that_is_away_is_tried_again_with_the_same_key(
-    dispatch: Function, postgres: Postgres, outside: Recorder, integration: str, expected: int
+    dispatch: Function, postgres: Postgres, outside: Recorder, integration: str
 ) -> None:
     ready = finished(postgres, integration)
-    outside.status, outside.answer_headers = 503, {"retry-after": "7", "content-type": "application/json"}
-    answer = dispatch.post_event(ready)
-    problem(answer, expected)
-    assert answer.headers["retry-after"] == "7"
-    outside.status, outside.answer_headers = 200, {"content-type": "application/json"}
+    outside.status, outside.answer_headers = 503, {"content-type": "application/json"}
+    problem(dispatch.post_event(ready), 503)
+    outside.status = 200
     assert dispatch.post_event(ready).status == 204
     assert state(postgres)[:2] == (2, True)
     keys = {sent.headers.get("webhook-id") for sent in outside.events}
     assert len(keys) == 1
+
+
+@pytest.mark.parametrize("integration", ["slack", "tool"])
+def test_retry_after_is_passed_on_and_the_place_is_left_alone_meanwhile(
+    dispatch: Function, postgres: Postgres, outside: Recorder, integration: str
+) -> None:
+    ready = finished(postgres, integration, channel_id=f"C-{uuid.uuid4()}")
+    if integration == "tool":
+        hook_at(postgres, f"{outside.url}hook/{uuid.uuid4()}")
+    outside.status, outside.answer_headers = 429, {"retry-after": "7", "content-type": "application/json"}
+    answer = dispatch.post_event(ready)
+    problem(answer, 503)
+    assert answer.headers["retry-after"] == "7"
+    sent = len(outside.events)
+    again = dispatch.post_event(ready)
+    problem(again, 503)
+    assert 1 <= int(again.headers["retry-after"]) <= 7
+    assert len(outside.events) == sent
+    assert state(postgres)[:2] == (1, False)
 
 
 def test_slack_is_asked_before_a_repeat(dispatch: Function, postgres: Postgres, outside: Recorder) -> None:
@@ -212,7 +238,58 @@ def test_what_a_channel_refuses_for_good_is_not_tried_again(
     outside.status, outside.answer_body = status, body
     problem(dispatch.post_event(finished(postgres, integration)), 422)
     assert len(outside.events) == 1
-    assert postgres.query("SELECT delivery_error IS NOT NULL FROM request_logs") == [(True,)]
+    assert postgres.query("SELECT delivery_error IS NOT NULL, undeliverable_at IS NOT NULL FROM request_logs") == [
+        (True, True)
+    ]
+
+
+def test_a_webhook_that_says_it_is_gone_is_switched_off_and_said_so(
+    dispatch: Function, postgres: Postgres, outside: Recorder
+) -> None:
+    outside.status = 410
+    lines = len(dispatch.log())
+    first = finished(postgres, "tool")
+    problem(dispatch.post_event(first), 422)
+    [(off, reason)] = postgres.query(
+        "SELECT delivery ? 'disabled_at', delivery ->> 'disabled_reason' FROM integration_configs"
+        " WHERE integration_key = 'snow'"
+    )
+    assert (off, reason) == (True, "The webhook answered 410.")
+    assert postgres.query("SELECT delivery_error FROM request_logs") == [("The webhook answered 410.",)]
+    [said] = [line for line in dispatch.log()[lines:] if line["message"] == "a webhook is gone and was switched off"]
+    assert (said["level"], said["tool"]) == ("WARNING", "snow")
+    assert "self_service_agent_webhooks_disabled_total" in dispatch.get("/metrics").body.decode()
+
+    # A later answer: nothing is sent, nothing is tried again, and that is recorded.
+    outside.status = 200
+    postgres.query("UPDATE request_logs SET request_id = 'r0'")
+    assert dispatch.post_event(finished(postgres, "tool")).status == 204
+    assert len(outside.events) == 1
+    [(error, attempts, given_up)] = postgres.query(
+        "SELECT delivery_error, delivery_attempts, undeliverable_at IS NOT NULL FROM request_logs WHERE request_id = 'r1'"
+    )
+    assert error.startswith("Not sent: the webhook is switched off since 20")
+    assert (attempts, given_up) == (0, True)
+
+
+def test_a_webhook_that_was_moved_meanwhile_is_not_switched_off(
+    dispatch: Function, postgres: Postgres, outside: Recorder
+) -> None:
+    postgres.query("SELECT disable_webhook('snow', 'https://the-old-address.example/', 'gone')")
+    assert dispatch.post_event(finished(postgres, "tool")).status == 204
+    assert len(outside.events) == 1
+
+
+def test_the_webhook_of_all_tools_is_switched_off_for_all(dispatch: Function, postgres: Postgres, outside: Recorder) -> None:
+    postgres.query("DELETE FROM integration_configs WHERE integration_key = 'snow'")
+    postgres.query(
+        "UPDATE integration_configs SET delivery = %s WHERE integration_type = 'tool'",
+        json.dumps({"webhook_url": outside.url + "hook", "secret_ref": "snow"}),
+    )
+    outside.status = 410
+    problem(dispatch.post_event(finished(postgres, "tool")), 422)
+    found = postgres.query("SELECT integration_type FROM integration_configs WHERE delivery ? 'disabled_at'")
+    assert found == [("tool",)]
 
 
 @pytest.mark.parametrize(

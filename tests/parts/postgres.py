@@ -62,9 +62,12 @@ class Postgres:
 
     def empty(self) -> None:
         """Delete what tests wrote; the integrations' rows are again those of the migrations."""
-        self.query("TRUNCATE request_logs, request_sessions, dead_letters")
+        self.query("TRUNCATE request_logs, request_sessions, dead_letters, response_chunks, response_readers")
         self.query("DELETE FROM integration_configs WHERE integration_key <> ''")
-        self.query("UPDATE integration_configs SET enabled = true, session_scope = 'user', default_agent_id = NULL")
+        self.query(
+            "UPDATE integration_configs SET enabled = true, session_scope = 'user', default_agent_id = NULL,"
+            " queue_limit = 50, delivery = '{}'"
+        )
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""

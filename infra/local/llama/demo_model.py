@@ -3,9 +3,10 @@
     python -m infra.local.llama.demo_model --port 8399
 
 `/v1/models`, `/v1/chat/completions` (stream and not, tools, usage), `/health`. Controls, for tests on
-loopback only: `POST /_control {"delay_ms", "fail_next", "status"}` makes it slow or makes the next k calls
-fail; `GET /_control/calls` tells every call with its start and end (seconds, monotonic); `POST
-/_control/reset` forgets it all.
+loopback only: `POST /_control {"delay_ms", "fail_next", "status", "word_delay_ms", "say"}` makes it slow, makes
+the next k calls fail, has it stream word by word, or answer with a text of yours; `GET /_control/calls` tells
+every call with its start, first word and end (seconds, monotonic); `POST /_control/reset` forgets it all.
+DEMO_MODEL_CALLS names a file that gets a line at the start and at the end of each call: it outlives the process.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import BinaryIO
 
 from aiohttp import web
 
@@ -45,6 +48,7 @@ class Call:
     temperature: float | None
     max_tokens: int | None
     started: float
+    first_word: float | None = None
     ended: float | None = None
     status: int = 200
 
@@ -54,20 +58,29 @@ class State:
     """What the controls set, and the calls so far."""
 
     delay_ms: int
+    word_delay_ms: int = 0
+    say: str = ""
     fail_next: int = 0
     fail_status: int = 503
     count: int = 0
     calls: deque[Call] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
+    file: BinaryIO | None = None
+
+    def keep(self, call: Call) -> None:
+        """Write the call as it stands now, in one line, which is in the kernel when this returns."""
+        if self.file is not None:
+            self.file.write(json.dumps(asdict(call)).encode() + b"\n")
 
 
 STATE = web.AppKey("state", State)
 INITIAL_DELAY = web.AppKey("initial_delay", int)
 
 
-def make_app(delay_ms: int = 0) -> web.Application:
+def make_app(delay_ms: int = 0, calls_file: str | None = None) -> web.Application:
     """Make the server's application; `delay_ms` is how long every completion takes at least."""
     app = web.Application(client_max_size=16 * 1024 * 1024)
-    app[STATE] = State(delay_ms=delay_ms)
+    file = Path(calls_file).open("ab", buffering=0) if calls_file else None  # noqa: SIM115 - as long as the process
+    app[STATE] = State(delay_ms=delay_ms, file=file)
     app[INITIAL_DELAY] = delay_ms
     app.router.add_get("/health", _health)
     app.router.add_get("/v1/models", _models)
@@ -100,6 +113,7 @@ async def _chat(request: web.Request) -> web.StreamResponse:
         return _error(400, "the body is not a chat completion request")
     state.calls.append(call)
     state.count += 1
+    state.keep(call)
     try:
         fails = state.fail_next > 0
         if fails:
@@ -111,14 +125,15 @@ async def _chat(request: web.Request) -> web.StreamResponse:
         if body.get("model") != MODEL:
             call.status = 404
             return _error(404, "no such model")
-        answer = reply(messages, tools)
+        answer = Reply(text=state.say) if state.say else reply(messages, tools)
         usage = _usage(messages, answer)
         if body.get("stream"):
             options = body.get("stream_options") or {}
-            return await _stream(request, answer, usage if options.get("include_usage") else None)
+            return await _stream(request, call, answer, usage if options.get("include_usage") else None)
         return web.json_response(_completion(answer, usage))
     finally:
         call.ended = time.monotonic()
+        state.keep(call)
 
 
 def _read(
@@ -167,10 +182,11 @@ def _envelope(kind: str) -> dict[str, object]:
     return {"id": "chatcmpl-demo", "object": kind, "created": int(time.time()), "model": MODEL}
 
 
-async def _stream(request: web.Request, answer: Reply, usage: Mapping[str, int] | None) -> web.StreamResponse:
+async def _stream(request: web.Request, call: Call, answer: Reply, usage: Mapping[str, int] | None) -> web.StreamResponse:
     """Send the answer as server-sent events: some words a chunk, why it ended, and the usage if asked for."""
+    delay = request.app[STATE].word_delay_ms / 1000
     deltas: list[dict[str, object]] = [{"role": "assistant", "content": ""}]
-    deltas += [{"content": piece} for piece in _pieces(answer.text)]
+    deltas += [{"content": piece} for piece in _pieces(answer.text, 1 if delay else 8)]
     calls = _tool_calls(answer)
     if calls:
         deltas.append({"tool_calls": calls})
@@ -185,13 +201,19 @@ async def _stream(request: web.Request, answer: Reply, usage: Mapping[str, int] 
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
     events = [json.dumps(chunk).encode() for chunk in chunks] + [b"[DONE]"]
-    await response.write(b"".join(b"data: " + event + b"\n\n" for event in events))
+    written = [b"data: " + event + b"\n\n" for event in events]
+    await response.write(written.pop(0))
+    while delay and len(written) > 1:
+        call.first_word = call.first_word or time.monotonic()
+        await response.write(written.pop(0))
+        await asyncio.sleep(delay)
+    await response.write(b"".join(written))
     await response.write_eof()
     return response
 
 
-def _pieces(text: str, words: int = 8) -> list[str]:
-    """Cut a text into chunks of a few words that join to the same text."""
+def _pieces(text: str, words: int) -> list[str]:
+    """Cut a text into chunks of so many words that join to the same text."""
     split = text.split(" ")
     groups = [" ".join(split[i : i + words]) for i in range(0, len(split), words)]
     return [group if i == 0 else " " + group for i, group in enumerate(groups)] if text else []
@@ -202,14 +224,16 @@ async def _control(request: web.Request) -> web.Response:
     try:
         wanted = await request.json()
         delay = int(wanted.get("delay_ms", state.delay_ms))
+        word_delay = int(wanted.get("word_delay_ms", state.word_delay_ms))
         fail_next, status = (
             int(wanted.get("fail_next", state.fail_next)),
             int(wanted.get("status", state.fail_status)),
         )
     except (ValueError, TypeError, AttributeError):
-        return _error(400, "delay_ms, fail_next and status are whole numbers")
-    if not 0 <= delay <= MAX_DELAY_MS or fail_next < 0 or not 400 <= status <= 599:
-        return _error(400, "delay_ms, fail_next or status is out of range")
+        return _error(400, "delay_ms, word_delay_ms, fail_next and status are whole numbers")
+    if not 0 <= delay <= MAX_DELAY_MS or not 0 <= word_delay <= MAX_DELAY_MS or fail_next < 0 or not 400 <= status <= 599:
+        return _error(400, "delay_ms, word_delay_ms, fail_next or status is out of range")
+    state.word_delay_ms, state.say = word_delay, str(wanted.get("say", state.say))
     state.delay_ms, state.fail_next, state.fail_status = delay, fail_next, status
     return web.json_response({"delay_ms": delay, "fail_next": fail_next, "status": status})
 
@@ -222,6 +246,7 @@ async def _calls(request: web.Request) -> web.Response:
 async def _reset(request: web.Request) -> web.Response:
     state = request.app[STATE]
     state.delay_ms, state.fail_next, state.count = request.app[INITIAL_DELAY], 0, 0
+    state.word_delay_ms, state.say = 0, ""
     state.calls.clear()
     return web.json_response({"count": 0})
 
@@ -233,7 +258,9 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     options = parser.parse_args()
     delay_ms = int(os.environ.get("DEMO_MODEL_DELAY_MS", "0"))
-    web.run_app(make_app(delay_ms), host=options.host, port=options.port, print=None, access_log=None)
+    app = make_app(delay_ms, os.environ.get("DEMO_MODEL_CALLS"))
+    app[STATE].word_delay_ms = int(os.environ.get("DEMO_MODEL_WORD_DELAY_MS", "0"))
+    web.run_app(app, host=options.host, port=options.port, print=None, access_log=None)
 
 
 if __name__ == "__main__":

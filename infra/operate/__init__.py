@@ -1,0 +1,1 @@
+"""Commands for operators: `python -m infra.operate` (dead letters, webhooks)."""
