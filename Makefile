@@ -6,7 +6,7 @@ READY  := $(VENV)/.installed
 FUNCTIONS := $(notdir $(wildcard functions/*))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test chaos check format types lint drift secrets migrate lock clean generate bump vendor
+.PHONY: help install run demo test chaos check format types lint drift secrets audit migrate dlq operate keys new-integration lock clean generate bump vendor
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +20,10 @@ $(READY): requirements/dev.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[0-9.]*' requirements/dev.txt)"
 	@if [ -n "$$PIP_INDEX_URL" ] && [ -z "$$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX="$$PIP_INDEX_URL"; fi; \
-	 $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt \
-	 || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	 { $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt \
+	   || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt; } && \
+	 { $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable . \
+	   || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .; }
 	@touch $@
 
 run: $(READY) ## the whole platform on this machine: http://localhost:8080 (PORT, STATE_DIR, LLAMA_STACK_URL)
@@ -36,7 +38,7 @@ test: $(READY) ## every test, with the real parts (ARGS="-k name" for some)
 bench: $(READY) ## budgets, measured side by side (ARGS="chain" for one part)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-check: lint types drift secrets ## what CI checks beside the tests
+check: lint types drift secrets audit ## what CI checks beside the tests
 
 lint: $(READY) ## style and common mistakes (ruff)
 	@$(BIN)/ruff check .
@@ -53,6 +55,9 @@ drift: $(READY) ## what is generated or said twice still agrees
 secrets: $(READY) ## no secret is committed
 	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 
+audit: $(READY) ## known vulnerabilities in what is pinned (asks the network; AUDIT=required fails without it)
+	@$(BIN)/python -m infra.checks.audit
+
 format: $(READY) ## format the code
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix --quiet .
@@ -62,6 +67,18 @@ migrate: $(READY) ## bring the database of POSTGRES_* to the newest schema
 
 chaos: $(READY) ## break everything at random while people ask (DURATION, SEED, REQUESTS, SESSIONS, RATE, KILL_EVERY)
 	@exec $(BIN)/python -m tests.chaos
+
+dlq: $(READY) ## dead letters (ARGS="list", "show ID", "replay ID… --dry-run", "--help")
+	@$(BIN)/python -m infra.operate $(if $(PLATFORM),--platform $(PLATFORM)) dlq $(ARGS)
+
+operate: $(READY) ## every command for operators (ARGS="webhooks list", "--help")
+	@$(BIN)/python -m infra.operate $(if $(PLATFORM),--platform $(PLATFORM)) $(ARGS)
+
+keys: $(READY) ## keys and webhook secrets of tools (ARGS="create TOOL", "rotate TOOL --file F", "--help")
+	@$(BIN)/python -m infra.keys $(ARGS)
+
+new-integration: $(READY) ## a working integration from templates (NAME=teams)
+	@$(BIN)/python -m infra.new_integration $(NAME)
 
 lock: $(READY) ## write the requirements files anew from pyproject.toml
 	@$(BIN)/python -m infra.checks.locks --write

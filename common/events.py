@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
 from cloudevents.http import CloudEvent
@@ -23,7 +23,10 @@ SESSION_CREATED = PREFIX + "session.created"
 SESSION_UPDATED = PREFIX + "session.updated"
 RESPONSE_READY = PREFIX + "agent.response-ready"
 
-IntegrationType = Literal["slack", "web", "cli", "tool"]
+# An integration's name: `ingest-<name>` publishes its requests, `channels` in response-dispatch sends its answers. It has a
+# form and is in no list, so that a new one needs no new release of every other function.
+INTEGRATION_NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+IntegrationType = Annotated[str, Field(pattern=INTEGRATION_NAME, max_length=32)]
 
 
 class _Data(BaseModel):

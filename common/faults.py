@@ -12,7 +12,8 @@ them while the functions run: replace it whole (rename). No file, or an empty on
 
 The points: `step.<statement>.before` and `.after` (around each commit), `agent.answered` (the model has answered, nothing is
 committed), `reply` (a function is done, its answer has not left), `publish.before` and `.after` (around the broker's
-acceptance), `deliver.before` and `.after` (around a send to Slack or a webhook).
+acceptance), `deliver.before` and `.after` (around a send to Slack or a webhook), `placeholder.before` and
+`.after` (around the post of Slack's "thinking" sign).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 
 class Part(Protocol):
@@ -14,6 +14,14 @@ class Part(Protocol):
 
     def close(self) -> None:
         """Let go of it, after the last request."""
+
+
+@runtime_checkable
+class Draining(Protocol):
+    """A part that wants to know when the process was told to end, before the last requests are answered."""
+
+    def drain(self) -> None:
+        """Let go of what can be gone on with elsewhere. Called once, in the main thread; must not wait."""
 
 
 class Need(Part, Protocol):

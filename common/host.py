@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -25,7 +25,7 @@ from werkzeug.exceptions import HTTPException
 from common import events_auth, faults, logs, metrics, settings
 from common.errors import ServiceError, SettingError, TooLarge, Unavailable
 from common.events import to_http
-from common.function import Function
+from common.function import Draining, Function, Part
 from common.problems import from_error, problem_document, problem_response
 from common.server import Server
 
@@ -209,11 +209,20 @@ def main(directory: str) -> int:
     parts = (*function.needs, *function.parts)
     for part in parts:
         part.start()
-    server.run(lambda: log.info("listening", extra={"port": port, "threads": threads}))
+    server.run(
+        on_listening=lambda: log.info("listening", extra={"port": port, "threads": threads}),
+        on_stopping=lambda: _drain(parts),
+    )
     for part in reversed(parts):
         part.close()
     log.info("stopped")
     return 0
+
+
+def _drain(parts: Iterable[Part]) -> None:
+    for part in parts:
+        if isinstance(part, Draining):
+            part.drain()
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ def configure(function: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.choice("LOG_LEVEL", "INFO", LEVELS))
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a queue under load is no news: it is in the metrics
-    for noisy in ("waitress", "urllib3", "psycopg.pool", "httpx", "httpcore"):
+    # At DEBUG some of these write what they send and receive: slack_sdk and llama_stack_client whole messages.
+    for noisy in ("waitress", "urllib3", "psycopg.pool", "httpx", "httpcore", "slack_sdk", "llama_stack_client"):
         logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
 
 

@@ -35,9 +35,15 @@ class Notifications:
         self._thread: threading.Thread | None = None
         self._listening = threading.Event()
         self._stopping = threading.Event()
+        self.draining = False
 
     def start(self) -> None:
         """Nothing to prepare: the first waiter starts the thread."""
+
+    def drain(self) -> None:
+        """Wake every waiter: the process is to end, and what can be gone on with elsewhere should be let go (`draining`)."""
+        self.draining = True
+        self._wake_all()
 
     def close(self) -> None:
         """Stop listening and wake every waiter."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 # A body over the function's own limit is read up to here, so that the caller hears 413 instead of a closed connection.
 _READ_BEYOND = 4 * 1024 * 1024
+_LINGER_SECONDS = 0.2  # after the signal: for requests that are on the wire already
 _TITLES = {
     400: "Malformed request",
     413: "Content too large",
@@ -78,38 +80,52 @@ class Server:
         )
         self._server.channel_class = _Channel
         self._drain_seconds = drain_seconds
-        self._deadline: float | None = None
+        self._told = False
 
     @property
     def draining(self) -> bool:
         """Whether the server was told to stop and only finishes what it has."""
-        return self._deadline is not None
+        return self._told
 
-    def run(self, on_listening: Callable[[], None]) -> None:
+    def run(self, on_listening: Callable[[], None], on_stopping: Callable[[], None]) -> None:
         """Serve until told to stop. Returns when the last request in flight has been answered, or the time is up.
 
-        `on_listening` is called once, when connections are accepted and signals are heard.
+        `on_listening` is called once, when connections are accepted and signals are heard; `on_stopping` once, when it was
+        told to stop.
         """
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         on_listening()
-        while self._deadline is None or (self._busy() and time.monotonic() < self._deadline):
-            # A signal ends the wait early (its handler runs between two polls); the timeout bounds how late it is noticed.
-            self._server.asyncore.loop(timeout=0.5, map=self._server._map, use_poll=True, count=1)
+        while not self._told:
+            self._poll()
+        on_stopping()
+        self._close_door()
+        begun = time.monotonic()
+        while (
+            self._busy() or time.monotonic() < begun + _LINGER_SECONDS
+        ) and time.monotonic() < begun + self._drain_seconds:
+            self._poll()
         if self._busy():
             log.warning("requests were cut off after the draining time", extra={"seconds": self._drain_seconds})
         self._server.task_dispatcher.shutdown(timeout=1)
 
+    def _poll(self) -> None:
+        # The timeout bounds how late a signal is noticed: its handler runs at once, but the wait goes on after it.
+        self._server.asyncore.loop(timeout=0.2, map=self._server._map, use_poll=True, count=1)
+
     def _stop(self, number: int, _frame: FrameType | None) -> None:
-        if self._deadline is not None:
+        # Only a flag: it may run in the middle of a poll, which iterates over the connections.
+        if self._told:
             raise SystemExit(128 + number)
-        self._deadline = time.monotonic() + self._drain_seconds
+        self._told = True
+
+    def _close_door(self) -> None:
+        """Take no new connections. Who waits to be accepted is still served: the close would reset them."""
+        while select.select([self._server.socket], [], [], 0)[0]:
+            self._server.handle_accept()
         self._server.accepting = False
         self._server.del_channel()
         self._server.socket.close()
-        for channel in self._server.active_channels.values():
-            if not channel.requests and channel.request is None:
-                channel.close_when_flushed = True
 
     def _busy(self) -> bool:
         return any(channel.requests or channel.total_outbufs_len for channel in self._server.active_channels.values())

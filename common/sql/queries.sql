@@ -59,7 +59,7 @@ SELECT refuse_delivery(%(request_id)s, %(error)s)
 
 -- response-dispatch: a webhook said that it is gone. True for the one who switched it off.
 -- name: disable_webhook
-SELECT disable_webhook(%(key)s, %(url)s, %(reason)s)
+SELECT disable_webhook(%(type)s, %(key)s, %(url)s, %(reason)s)
 
 -- dead-letter: the broker gave a delivery up.
 -- name: give_up_delivery
@@ -94,6 +94,10 @@ SELECT sweep_sessionless(%(limit)s, make_interval(days => %(retention)s))
 -- name: sweep_dead_letters
 SELECT sweep_dead_letters(%(limit)s, make_interval(days => %(retention)s))
 
+-- session-sweep: pieces of answers, kept for longer than any turn and any reader's stream lasts.
+-- name: sweep_chunks
+SELECT drop_chunks(interval '15 minutes')
+
 -- session-sweep: requests that stopped moving.
 -- name: stalled_requests
 SELECT stalled_requests(make_interval(secs => %(stalled)s), %(max)s, %(limit)s)
@@ -123,6 +127,22 @@ SELECT jsonb_build_object(
     'user_id', user_id, 'integration_key', integration_key)
 FROM request_logs WHERE request_id = %(request_id)s
 
+-- request-status: a request's times, and what became of its events.
+-- name: get_trace
+SELECT jsonb_build_object(
+    'request_id', r.request_id, 'session_id', r.session_id, 'integration_type', r.integration_type, 'status', r.status,
+    'user_id', r.user_id, 'integration_key', r.integration_key, 'traceparent', r.normalized_request -> 'traceparent',
+    'accepted_at', (r.normalized_request ->> 'accepted_at')::timestamptz, 'recorded_at', r.recorded_at,
+    'opened_session', r.opened_session, 'started_at', r.started_at, 'attempts', r.attempts, 'model_calls', r.model_calls,
+    'completed_at', r.completed_at, 'agent_id', r.agent_id, 'usage', r.response_metadata -> 'usage',
+    'error_code', r.error_code, 'delivery_attempts', r.delivery_attempts, 'delivered_at', r.delivered_at,
+    'delivery_error', r.delivery_error,
+    'dead_letters', coalesce((
+        SELECT jsonb_agg(jsonb_build_object('type', d.event_type, 'code', d.error_code, 'seen', d.seen,
+                                            'resends', d.resends, 'at', d.updated_at) ORDER BY d.dead_letter_id)
+        FROM dead_letters d WHERE d.request_id = r.request_id), '[]'))
+FROM request_logs r WHERE r.request_id = %(request_id)s
+
 -- request-status: a session and its newest turns, oldest first.
 -- name: get_session
 SELECT jsonb_build_object(
@@ -140,10 +160,6 @@ FROM request_sessions s WHERE s.session_id = %(session_id)s::uuid
 -- agent-invoke: pieces of answers that are being written.
 -- name: append_chunks
 SELECT append_chunks(%(chunks)s::jsonb)
-
--- agent-invoke: delete the pieces of answers that were finished long ago.
--- name: drop_chunks
-SELECT drop_chunks(make_interval(secs => %(kept)s))
 
 -- request-status: have this request's readers woken at every piece.
 -- name: follow_request

@@ -53,9 +53,7 @@ def main(context: Context) -> Any:
 
 def ask(turn: Turn) -> Outcome:
     """Ask the session's current agent, with the conversation so far."""
-    history = [
-        Message(role, text) for asked, answered in turn.history for role, text in (("user", asked), ("assistant", answered))
-    ]
+    history = [said for asked, answered in turn.history for said in (Message("user", asked), Message("assistant", answered))]
     with streams.open(turn.request.request_id, turn.attempt, turn.request.integration_type) as stream:
         said = answer(
             agents,

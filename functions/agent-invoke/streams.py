@@ -1,7 +1,7 @@
 """Telling readers the answer while the model writes it: numbered chunks in the database, written by one thread.
 
 A chunk is a preview, never the truth: it may be lost (a full or restarting database) and then the reader waits for the
-committed answer. So nothing here ever fails or delays a turn.
+committed answer. So nothing here ever fails or delays a turn. session-sweep deletes old chunks.
 """
 
 from __future__ import annotations
@@ -18,13 +18,9 @@ from common.errors import ServiceError
 
 log = logging.getLogger(__name__)
 
-BATCH_SECONDS = 0.06
+BATCH_SECONDS = 0.08
 """The least time between two chunks of an answer; its first words go at once."""
 
-KEPT_SECONDS = 900.0
-"""How long a chunk is kept; longer than any turn and any stream of a reader lasts."""
-
-_SWEEP_SECONDS = 60.0
 _READ_LIVE = frozenset({"web", "cli"})  # Slack and tools are sent the whole answer
 
 
@@ -87,7 +83,6 @@ class Streams:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._sweep_at = 0.0
 
     def start(self) -> None:
         """Nothing to prepare: the first words start the thread."""
@@ -127,7 +122,7 @@ class Streams:
 
     def _schedule(self, stream: Stream) -> None:
         self._due.add(stream)
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._write, name="streams", daemon=True)
             self._thread.start()
         self._changed.notify()
@@ -136,7 +131,6 @@ class Streams:
         while (chunks := self._next()) is not None:
             try:
                 self._database.step("append_chunks", {"chunks": json.dumps(chunks)}, patience=1.0)
-                self._sweep()
             except ServiceError:
                 # Their readers see that a number is missing, and wait for the answer.
                 log.warning("chunks of answers were not written", extra={"chunks": len(chunks)})
@@ -154,12 +148,6 @@ class Streams:
                     return [chunk for stream in due for chunk in stream.chunks()]
                 self._changed.wait(min((stream.next_at - now for stream in self._due), default=None))
             return None
-
-    def _sweep(self) -> None:
-        """Once a minute, while there is anything to write, delete what nobody reads any more."""
-        if time.monotonic() >= self._sweep_at:
-            self._sweep_at = time.monotonic() + _SWEEP_SECONDS
-            self._database.step("drop_chunks", {"kept": KEPT_SECONDS}, patience=1.0)
 
 
 def _storable(text: str) -> str:

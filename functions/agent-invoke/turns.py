@@ -136,7 +136,7 @@ class Turns:
                 if claim["outcome"] != "busy":
                     return claim
                 left = deadline - time.monotonic()
-                if left <= 0:
+                if left <= 0 or self._notifications.draining:
                     raise InProgress("An earlier message of this session is being worked on.")
                 woken.wait(min(left, _RECHECK_SECONDS, _until(claim["lease_until"])))
 

@@ -24,7 +24,9 @@ def main(context: Context) -> Any:
     """Record the event, then send it again or give it up; no reply (Kafka's broker would take one for a new event)."""
     letter = Letter.read(context.request)
     database.step("record_dead_letter", letter.row())
-    if letter.may_pass and letter.resends < MAX_RESENDS:
+    if letter.is_only_a_sign:
+        metrics.DEAD_LETTERS.labels(letter.type, "given_up").inc()
+    elif letter.may_pass and letter.resends < MAX_RESENDS:
         metrics.DEAD_LETTERS.labels(letter.type, "resent").inc()
         broker.publish(letter.again())
     else:

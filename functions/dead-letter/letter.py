@@ -6,6 +6,7 @@ import base64
 import json
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from cloudevents.exceptions import GenericException
 from cloudevents.http import CloudEvent, from_http
@@ -76,6 +77,12 @@ class Letter:
     def may_pass(self) -> bool:
         """Whether what failed may work later: no answer, 5xx, 404, 408, 409, 429 (what brokers retry)."""
         return not self.code.isdigit() or int(self.code) in _PASSING or not 300 <= int(self.code) < 500
+
+    @property
+    def is_only_a_sign(self) -> bool:
+        """Whether only Slack's "thinking" sign is missing: session events wake response-dispatch for nothing else."""
+        host = urlsplit(self.destination).hostname or ""
+        return self.type in (events.SESSION_CREATED, events.SESSION_UPDATED) and host.split(".")[0] == "response-dispatch"
 
     def is_ours(self) -> bool:
         """Whether this is the one event that moves its request on, not a stray one that only names it."""

@@ -237,5 +237,5 @@ def _of_button(buttons: _Buttons) -> Ask | None:
         place=place,
         channel=at.channel_id,
         thread=thread,
-        text=clean(action.value or ""),
+        text=action.value or "",  # ours, as we wrote it
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from flask import Request, Response
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from common.bodies import Id, RequestBody, check_body
+from common.bodies import RequestBody, check_body
 from common.broker import Broker
 from common.ingest import accept, conversation
 
@@ -15,7 +15,7 @@ from common.ingest import accept, conversation
 class SlackBody(RequestBody):
     """The document's body. `channel_id` and `thread_id` are where the answer goes."""
 
-    channel_id: Id
+    channel_id: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128)]
     thread_id: Annotated[str | None, Field(max_length=64)] = None
     slack_user_id: Annotated[str | None, Field(max_length=64)] = None
     slack_team_id: Annotated[str | None, Field(max_length=64)] = None

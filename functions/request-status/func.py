@@ -1,8 +1,9 @@
-"""A person or a tool reads: a request's state (at once, after a wait, or as a stream) and a session's conversation."""
+"""A person or a tool reads: a request's state (at once, after a wait, as a stream), its way, a session's conversation."""
 
 from typing import Any
 
 import stream
+import traces
 import views
 from flask import Response
 from parliament import Context
@@ -19,17 +20,20 @@ from common.notifications import CHUNKS, Notifications
 THREADS = settings.integer("THREADS", 16, least=1, most=1000)
 REQUEST = "/api/v1/requests/<request_id>"
 STREAM = "/api/v1/requests/<request_id>/events"
+TRACE = "/api/v1/requests/<request_id>/trace"
 SESSION = "/api/v1/sessions/<session_id>"
 
 database = Database()
 notifications = Notifications(database, CHUNKS)
 readers = Readers()
 waiting = Waiting(database, notifications, slots=max(1, THREADS - 8))
-function = Function("request-status", "read", paths=(REQUEST, STREAM, SESSION), needs=(database,), parts=(notifications,))
+function = Function(
+    "request-status", "read", paths=(REQUEST, STREAM, TRACE, SESSION), needs=(database,), parts=(notifications,)
+)
 
 
 def main(context: Context) -> Any:
-    """GET one of the three; 404 for anything else."""
+    """GET one of the four; 404 for anything else."""
     request = context.request
     reader = readers.identify(request)
     parts = request.view_args or {}
@@ -43,6 +47,9 @@ def main(context: Context) -> Any:
         first = waiting.recorded(parts["request_id"], reader)
         body = stream.events(waiting, first, reader, stream.last_event_id(request))
         return Response(body, 200, stream.HEADERS, content_type="text/event-stream")
+    if rule == TRACE:
+        note_ids(request_id=parts["request_id"])
+        return views.as_json(traces.trace_view(waiting.trace(parts["request_id"], reader)))
     if rule == SESSION:
         return views.as_json(views.session_view(waiting.session(parts["session_id"], reader)))
     raise NotFound("There is nothing at this path.")

@@ -82,10 +82,15 @@ class Waiting:
             found: dict[str, Any] | None = self._database.step("get_chunks", {"request_id": request_id, **after})
             return found
 
-        return self._watch(request_id, seconds, look)
+        return self._watch(request_id, seconds, look, until_draining=True)
 
     def _watch(
-        self, request_id: str, seconds: float, look: Callable[[], dict[str, Any] | None]
+        self,
+        request_id: str,
+        seconds: float,
+        look: Callable[[], dict[str, Any] | None],
+        *,
+        until_draining: bool = False,
     ) -> Iterator[dict[str, Any] | None]:
         if not self._slots.acquire(blocking=False):
             yield look()
@@ -98,11 +103,22 @@ class Waiting:
                     row = look()
                     yield row
                     left = deadline - time.monotonic()
-                    if left <= 0:
+                    if left <= 0 or (until_draining and self._notifications.draining):
                         return
                     woken.wait(min(left, _UNRECORDED_RECHECK if row is None else _RECHECK_SECONDS))
         finally:
             self._slots.release()
+
+    def trace(self, request_id: str, reader: Reader) -> dict[str, Any]:
+        """The request's times.
+
+        Raises NotFound when it is not recorded, Forbidden when it is somebody else's.
+        """
+        row: dict[str, Any] | None = self._database.step("get_trace", {"request_id": request_id})
+        if row is None:
+            raise NotFound("There is no such request, or it is not recorded yet.")
+        reader.require_owner(row)
+        return row
 
     def session(self, session_id: str, reader: Reader) -> dict[str, Any]:
         """The session's row with its newest turns.

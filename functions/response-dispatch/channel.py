@@ -56,6 +56,7 @@ class Answer:
     integration_key: str
     channel_id: str | None
     thread_id: str | None
+    question: str
     context: Mapping[str, Any]
     delivery: Mapping[str, Any]
     attempt: int
@@ -82,6 +83,7 @@ class Answer:
             integration_key=answer["integration_key"],
             channel_id=request.get("channel_id"),
             thread_id=request.get("thread_id"),
+            question=request.get("content") or "",
             context=request.get("context") or {},
             delivery=begun["delivery"],
             attempt=begun["attempt"],

@@ -68,9 +68,9 @@ class Destinations:
 def _where(answer: Answer) -> tuple[str, str]:
     """The host that is sent to, and the place there that may ask us to wait: a webhook, a Slack channel."""
     url = str(answer.delivery.get("webhook_url") or "")
-    if answer.integration_type == "slack":
-        return "slack", f"slack:{answer.channel_id}"
-    return _host(url), url
+    if url and answer.integration_type != "slack":
+        return _host(url), url
+    return answer.integration_type, f"{answer.integration_type}:{answer.channel_id}"
 
 
 def _host(url: str) -> str:

@@ -30,8 +30,12 @@ THREADS = settings.integer("THREADS", 16, least=1, most=1000)
 
 database = Database()
 slack = SlackApi()
-placeholder = Placeholder(slack, database)
-channels: dict[str, Channel] = {"slack": Slack(slack), "tool": tool_webhook.Webhooks()}
+placeholder = Placeholder(slack, database, limit=max(1, THREADS // 4))
+# Integrations whose answers are sent; the others read theirs. `make new-integration` adds a line.
+channels: dict[str, Channel] = {
+    "slack": Slack(slack),
+    "tool": tool_webhook.Webhooks(),
+}
 destinations = Destinations(limit=max(1, THREADS // 4))
 function = Function("response-dispatch", "event", needs=(database,))
 
@@ -90,7 +94,14 @@ def deliver(channel: Channel, answer: Answer) -> None:
 
 def disable(answer: Answer, reason: str) -> None:
     """Switch off the webhook that said it is gone, and say so once; `python -m infra.operate webhooks` switches it on."""
-    parameters = {"key": answer.integration_key, "url": answer.delivery.get("webhook_url"), "reason": reason}
+    parameters = {
+        "type": answer.integration_type,
+        "key": answer.integration_key,
+        "url": answer.delivery.get("webhook_url"),
+        "reason": reason,
+    }
     if database.step("disable_webhook", parameters):
         metrics.WEBHOOKS_DISABLED.inc()
-        log.warning("a webhook is gone and was switched off", extra={"tool": answer.integration_key})
+        log.warning(
+            "a webhook is gone and was switched off", extra={"tool": answer.integration_key or answer.integration_type}
+        )

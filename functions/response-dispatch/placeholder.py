@@ -6,6 +6,7 @@ It is a courtesy: nothing waits for it but the answer, and that not for long. SL
 from __future__ import annotations
 
 import logging
+import threading
 
 from channel import Refused
 from slack_api import PLACEHOLDER, SlackApi
@@ -21,12 +22,16 @@ POSTING_SECONDS = 25.0  # longer than looking and posting take; so long an answe
 
 
 class Placeholder:
-    """Posts a sign at most once per request, and none when the answer is already there."""
+    """Posts a sign at most once per request, and none when the answer is already there.
 
-    def __init__(self, api: SlackApi, database: Database) -> None:
+    At most `limit` are being posted at once, and no more are begun: a slow Slack must not take the answers' threads.
+    """
+
+    def __init__(self, api: SlackApi, database: Database, limit: int) -> None:
         self._api = api
         self._database = database
-        self._wanted = settings.flag("SLACK_THINKING", default=True)
+        self._wanted = settings.flag("SLACK_THINKING", default=True) and api.has_token
+        self._free = threading.BoundedSemaphore(limit)
 
     def show(self, ready: events.SessionReady) -> None:
         """Post the sign of a request that came from Slack itself.
@@ -36,10 +41,15 @@ class Placeholder:
         request = ready.request
         if not self._wanted or request.integration_type != "slack" or "slack_event" not in request.metadata:
             return
-        begun = self._database.step("begin_placeholder", {"request_id": request.request_id, "lease": POSTING_SECONDS})
-        if begun["outcome"] == "post":
-            recorded = events.NormalizedRequest.model_validate(begun["request"])  # not what the event says
-            self._post(recorded, look_first=begun["look_first"])
+        if not self._free.acquire(blocking=False):
+            return
+        try:
+            begun = self._database.step("begin_placeholder", {"request_id": request.request_id, "lease": POSTING_SECONDS})
+            if begun["outcome"] == "post":
+                recorded = events.NormalizedRequest.model_validate(begun["request"])  # not what the event says
+                self._post(recorded, look_first=begun["look_first"])
+        finally:
+            self._free.release()
 
     def _post(self, request: events.NormalizedRequest, *, look_first: bool) -> None:
         done = {"request_id": request.request_id, "channel": None, "ts": None, "nothing_there": False}

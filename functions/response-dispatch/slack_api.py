@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -11,9 +12,12 @@ from urllib.error import URLError
 from channel import Refused
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.models.blocks import Block
 
 from common import settings
 from common.errors import Unavailable
+
+log = logging.getLogger(__name__)
 
 # What Slack answers when it, or our configuration, may be better later (docs of chat.postMessage, "Errors").
 _PASSING = {
@@ -21,6 +25,15 @@ _PASSING = {
     "request_timeout", "team_added_to_org", "not_authed", "invalid_auth", "account_inactive", "token_expired",
     "token_revoked", "missing_scope",
 }  # fmt: skip
+# What Slack answers when this app may not read there, although it may post.
+_CANNOT_LOOK = {
+    "missing_scope",
+    "not_allowed_token_type",
+    "no_permission",
+    "access_denied",
+    "not_in_channel",
+    "thread_not_found",
+}
 # What chat.update answers for a message that is no longer there to be changed.
 _NOT_THERE = {"message_not_found", "cant_update_message", "edit_window_closed"}
 EVENT_TYPE = "self_service_agent_response"
@@ -38,6 +51,11 @@ class SlackApi:
         # No retries below us: a call that was cut off may have posted, so the next attempt looks first.
         self._client = WebClient(token, base_url=base, timeout=10, retry_handlers=[]) if token else None
 
+    @property
+    def has_token(self) -> bool:
+        """Whether there is a token to call with."""
+        return self._client is not None
+
     def conversation(self, channel: str) -> str:
         """The conversation's id: for a user's id their direct message with us. Raises as the calls do."""
         if not channel.startswith(("U", "W")):
@@ -45,7 +63,9 @@ class SlackApi:
         with _errors():
             return str(self._connected().conversations_open(users=[channel])["channel"]["id"])
 
-    def post(self, channel: str, thread: str | None, text: str, request_id: str, part: int) -> str:
+    def post(
+        self, channel: str, thread: str | None, text: str, request_id: str, part: int, blocks: Sequence[Block] | None = None
+    ) -> str:
         """Post a message that carries the request's id and its number in the answer; its timestamp.
 
         Links are not unfurled: what a model writes must not make Slack fetch addresses. Raises Unavailable, Refused.
@@ -55,17 +75,22 @@ class SlackApi:
                 channel=channel,
                 thread_ts=thread,
                 text=text,
+                blocks=blocks,
                 unfurl_links=False,
                 unfurl_media=False,
                 metadata=_metadata(request_id, part),
             )
         return str(posted["ts"])
 
-    def update(self, channel: str, ts: str, text: str, request_id: str, part: int) -> bool:
+    def update(
+        self, channel: str, ts: str, text: str, request_id: str, part: int, blocks: Sequence[Block] | None = None
+    ) -> bool:
         """Make a message of ours say something else; False when it is not there any more. Raises as `post` does."""
         with _errors():
             try:
-                self._connected().chat_update(channel=channel, ts=ts, text=text, metadata=_metadata(request_id, part))
+                self._connected().chat_update(
+                    channel=channel, ts=ts, text=text, blocks=blocks, metadata=_metadata(request_id, part)
+                )
             except SlackApiError as error:
                 if error.response.get("error") not in _NOT_THERE:
                     raise
@@ -82,18 +107,28 @@ class SlackApi:
                     raise
 
     def posted(self, channel: str, thread: str | None, request_id: str, since: datetime) -> dict[int, str]:
-        """What an earlier attempt left in the thread (or conversation) for this request: timestamps by number."""
+        """What an earlier attempt left in the thread (or conversation) for this request: timestamps by number.
+
+        Nothing when the app may not read there. Raises Unavailable, Refused.
+        """
         there: dict[int, str] = {}
         client, cursor = self._connected(), None
         window: dict[str, Any] = {"oldest": f"{since.timestamp() - _CLOCKS_APART:.6f}", "limit": _PAGE}
         for _ in range(_PAGES):
             with _errors():
-                if thread:
-                    found = client.conversations_replies(
-                        channel=channel, ts=thread, include_all_metadata=True, cursor=cursor, **window
+                try:
+                    window |= {"channel": channel, "include_all_metadata": True, "cursor": cursor}
+                    found = (
+                        client.conversations_replies(ts=thread, **window)
+                        if thread
+                        else client.conversations_history(**window)
                     )
-                else:
-                    found = client.conversations_history(channel=channel, include_all_metadata=True, cursor=cursor, **window)
+                except SlackApiError as error:
+                    code = error.response.get("error")
+                    if code not in _CANNOT_LOOK:
+                        raise
+                    log.warning("Slack does not let us look for an earlier message", extra={"code": code})
+                    return there
             for message in found.get("messages") or ():
                 payload: dict[str, Any] = (message.get("metadata") or {}).get("event_payload") or {}
                 if payload.get("request_id") == request_id:

@@ -6,8 +6,11 @@ from channel import Answer, Refused
 from mrkdwn import to_mrkdwn
 from parts import split
 from slack_api import PLACEHOLDER, SlackApi
+from slack_sdk.models.blocks import ActionsBlock, Block, ButtonElement, MarkdownTextObject, SectionBlock
 
 EMPTY = "The assistant has nothing to say to this."
+PASSING = {"not_processed", "queue_full"}  # error codes of requests that may be answered when they are asked again
+MAX_VALUE = 2000  # characters of a button's value (Block Kit, "Button element")
 
 
 class Slack:
@@ -34,8 +37,17 @@ class Slack:
         for number, text in enumerate(split(to_mrkdwn(answer.content) or EMPTY)):
             if number in there:
                 continue
-            if number == 0 and sign and self._api.update(channel, sign, text, answer.request_id, number):
+            blocks = ask_again(text, answer) if number == 0 else None
+            if number == 0 and sign and self._api.update(channel, sign, text, answer.request_id, number, blocks):
                 there[number] = sign
             else:
-                there[number] = self._api.post(channel, answer.thread_id, text, answer.request_id, number)
+                there[number] = self._api.post(channel, answer.thread_id, text, answer.request_id, number, blocks)
         return there[0]
+
+
+def ask_again(text: str, answer: Answer) -> list[Block] | None:
+    """A failure that may pass, as blocks: its sentence, and a button that asks the same question."""
+    if answer.error is None or answer.error["code"] not in PASSING or not 0 < len(answer.question) <= MAX_VALUE:
+        return None
+    button = ButtonElement(text="Ask again", action_id="ask_again", value=answer.question)
+    return [SectionBlock(text=MarkdownTextObject(text=text)), ActionsBlock(elements=[button])]

@@ -19,7 +19,10 @@ _RETRIED = {408, 409, 425, 429}
 
 
 class Webhooks:
-    """Signs with the secret that the tool's configuration names: WEBHOOK_SECRETS is `{"<secret_ref>": "whsec_…"}`.
+    """Signs with the secrets that the tool's configuration names: WEBHOOK_SECRETS is `{"<secret_ref>": ["whsec_…", …]}`.
+
+    While a secret is rotated both sign (Standard Webhooks: signatures separated by spaces), so that the receiver may change
+    its own at any time. A single secret may stand without the list.
 
     WEBHOOK_URLS_ALLOWED: URL prefixes, separated by commas, that may be plain http or lead to private addresses.
     """
@@ -30,10 +33,10 @@ class Webhooks:
     def __init__(self) -> None:
         raw = settings.mounted("WEBHOOK_SECRETS")
         try:
-            secrets: Mapping[str, str] = json.loads(raw) if raw else {}
-            self._signers = {name: Webhook(secret) for name, secret in secrets.items()}
-        except (ValueError, AttributeError, TypeError, binascii.Error, EmptyWebhookSecretError):
-            raise SettingError('WEBHOOK_SECRETS must be JSON: {"<secret_ref>": "whsec_<base64>"}') from None
+            secrets: Mapping[str, str | list[str]] = json.loads(raw) if raw else {}
+            self._signers = {name: _signers(several) for name, several in secrets.items()}
+        except (ValueError, AttributeError, TypeError, RuntimeError, binascii.Error, EmptyWebhookSecretError):
+            raise SettingError('WEBHOOK_SECRETS must be JSON: {"<secret_ref>": ["whsec_<base64>", …]}') from None
         allowed = settings.optional("WEBHOOK_URLS_ALLOWED") or ""
         self._http = SafeHttp([one.strip() for one in allowed.split(",") if one.strip()])
 
@@ -45,17 +48,17 @@ class Webhooks:
         url = answer.delivery.get("webhook_url")
         if not url:
             return None
-        signer = self._signers.get(answer.delivery.get("secret_ref") or answer.integration_key)
-        if signer is None:
+        signers = self._signers.get(answer.delivery.get("secret_ref") or answer.integration_key)
+        if not signers:
             raise Unavailable("There is no secret to sign this webhook with.")
         message_id = f"{answer.request_id}.{'response' if answer.error is None else 'failed'}"
         now = datetime.now(UTC)
-        body = json.dumps(_payload(answer), ensure_ascii=False)
+        body = json.dumps(self.payload(answer), ensure_ascii=False)
         headers = {
             "Content-Type": "application/json",
             "webhook-id": message_id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": signer.sign(message_id, now, body),
+            "webhook-signature": " ".join(one.sign(message_id, now, body) for one in signers),
         }
         response = self._http.post(url, body.encode(), headers)
         if response.status in _RETRIED or response.status >= 500:
@@ -68,20 +71,23 @@ class Webhooks:
             raise Refused(f"The webhook answered {response.status}.")
         return message_id
 
+    def payload(self, answer: Answer) -> dict[str, object]:
+        """The body, by Standard Webhooks: a type, a time, the data. The tool's own context comes back with the answer."""
+        return {
+            "type": RESPONSE_READY,
+            "timestamp": answer.completed_at,
+            "data": {
+                "request_id": answer.request_id,
+                "session_id": answer.session_id,
+                "user_id": answer.user_id,
+                "status": answer.status,
+                "agent_id": answer.agent_id,
+                "content": answer.content,
+                "error": answer.error,
+                "tool_context": answer.context.get("tool_context") or {},
+            },
+        }
 
-def _payload(answer: Answer) -> dict[str, object]:
-    """The body, by Standard Webhooks: a type, a time, the data. The tool's own context comes back with the answer."""
-    return {
-        "type": RESPONSE_READY,
-        "timestamp": answer.completed_at,
-        "data": {
-            "request_id": answer.request_id,
-            "session_id": answer.session_id,
-            "user_id": answer.user_id,
-            "status": answer.status,
-            "agent_id": answer.agent_id,
-            "content": answer.content,
-            "error": answer.error,
-            "tool_context": answer.context.get("tool_context") or {},
-        },
-    }
+
+def _signers(secrets: str | list[str]) -> list[Webhook]:
+    return [Webhook(secret) for secret in ([secrets] if isinstance(secrets, str) else secrets)]

@@ -57,6 +57,7 @@ class Sweep:
             self._past_sessions,
             self._rows("sweep_sessionless", "requests_deleted"),
             self._rows("sweep_dead_letters", "dead_letters_deleted"),
+            self._rows("sweep_chunks", "chunks_deleted"),
         )
         try:
             for stage in stages:

@@ -40,6 +40,10 @@ def topology_problems(root: Path) -> list[str]:
         paths = {_FLASK_PART.sub("", path) for path in declared["paths"]}
         if paths != set(row.get("paths", [])):
             found.append(f"functions/{name}/func.py serves {sorted(paths)}, the table says {row.get('paths', [])}")
+        # parliament itself routes /, so a func.py declares only what is below.
+        pages = {_FLASK_PART.sub("", page) for page in declared["pages"]}
+        if pages != set(row.get("pages", [])) - {"/"}:
+            found.append(f"functions/{name}/func.py has the pages {sorted(pages)}, the table {row.get('pages', [])}")
     return found
 
 
@@ -68,12 +72,17 @@ def _declared(path: Path) -> dict[str, Any]:
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Function":
-            paths = next((word.value for word in node.keywords if word.arg == "paths"), ast.Tuple(elts=[]))
+            paths, pages = (
+                next((word.value for word in node.keywords if word.arg == argument), ast.Tuple(elts=[]))
+                for argument in ("paths", "pages")
+            )
             assert isinstance(paths, ast.Tuple)
+            assert isinstance(pages, ast.Tuple)
             name, kind = (ast.literal_eval(one) for one in node.args)
             return {
                 "name": name,
                 "kind": kind,
                 "paths": [constants[one.id] if isinstance(one, ast.Name) else ast.literal_eval(one) for one in paths.elts],
+                "pages": [ast.literal_eval(one) for one in pages.elts],
             }
     raise ValueError(f"{path} declares no Function")

@@ -84,6 +84,7 @@ def _row(function: Function) -> dict[str, Any]:
     row: dict[str, Any] = {
         "kind": function.kind,
         "paths": list(function.paths),
+        **({"pages": list(function.pages)} if function.pages else {}),
         "threads": function.threads,
         "scale": function.scale,
         "resources": function.resources,

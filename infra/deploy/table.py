@@ -42,6 +42,7 @@ class Function:
     name: str
     kind: str
     paths: tuple[str, ...]
+    pages: tuple[str, ...]
     threads: int
     scale: dict[str, int]
     needs: tuple[str, ...]
@@ -86,6 +87,7 @@ def _function(name: str, row: Mapping[str, Any], document: Mapping[str, Any]) ->
         name=name,
         kind=row["kind"],
         paths=tuple(row.get("paths", ())),
+        pages=tuple(row.get("pages", ())),
         threads=row.get("threads", 16),
         scale={"min": 0, "max": 20, "target": row.get("threads", 16), **row.get("scale", {})},
         needs=needs,

@@ -20,6 +20,8 @@ from infra.local.deliveries import Deliveries
 from infra.local.failure import PlatformError
 from infra.local.front_door import FrontDoor, Routes, is_loopback, listen, origin_of
 from infra.local.model import Model
+from infra.local.pings import Ping
+from infra.local.pings import run as run_pings
 from infra.local.platform_api import PlatformApi, View
 from infra.local.ports import PortBlock
 from infra.local.processes import Probe
@@ -134,6 +136,8 @@ class Platform:
         await self._crew.all_ready()
         reminding.cancel()
         self._is_started = True
+        pings = [Ping(one.name, one.schedule) for one in self._topology.functions if one.schedule is not None]
+        self._crew.go(run_pings(pings, self._client, self._broker_url + _BROKER_PATH))
         self._console.done(f"{len(self._ports)} functions are ready")
         self._console.plain(words.ready(origin, self._settings.state, stand_in=stand_in, demo_model=self._model.is_ours))
 

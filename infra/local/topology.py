@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from infra.local.failure import PlatformError
+from infra.local.pings import Schedule
 
 KINDS = ("ingest", "read", "event")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")  # func.yaml's rule for names
@@ -20,6 +21,7 @@ class Function:
     """One row of the table.
 
     `pages` are the paths, and what is below them, that a browser GETs of an ingest function.
+    `schedule` is when it gets a tick of the clock.
     `threads` is the number of requests that one process works on at once, `needs` are the parts that it cannot do without.
     """
 
@@ -29,6 +31,7 @@ class Function:
     threads: int
     needs: frozenset[str]
     pages: tuple[str, ...] = ()
+    schedule: Schedule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +71,21 @@ def _function(path: Path, name: str, row: Any) -> Function:
     needs = row.get("needs", [])
     if not isinstance(needs, list):
         raise PlatformError(f"{where}: `needs` must be a list")
-    return Function(name, kind, tuple(one.rstrip("/") for one in paths), threads, frozenset(map(str, needs)), tuple(pages))
+    return Function(
+        name,
+        kind,
+        tuple(one.rstrip("/") for one in paths),
+        threads,
+        frozenset(map(str, needs)),
+        tuple(pages),
+        _schedule(where, row.get("schedule")),
+    )
+
+
+def _schedule(where: str, line: Any) -> Schedule | None:
+    if line is None:
+        return None
+    try:
+        return Schedule.parse(str(line))
+    except ValueError as error:
+        raise PlatformError(f"{where}: `schedule`: {error}") from None

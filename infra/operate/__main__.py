@@ -1,4 +1,5 @@
-"""`python -m infra.operate dlq|webhooks …`: on the database of POSTGRES_* and the broker of BROKER_URL (or K_SINK).
+"""`python -m infra.operate dlq|webhooks …`: on the database of POSTGRES_* and the broker of BROKER_URL (or K_SINK), or, with
+`--platform http://localhost:8080`, on those of a local platform.
 
 0: done. 1: it could not be done, in one line that says why. 2: the command line is wrong.
 """
@@ -6,12 +7,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
 import re
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import psycopg
+import urllib3
+from psycopg.conninfo import conninfo_to_dict
+from urllib3.exceptions import HTTPError
 
 from common.database import connection_settings
 from common.errors import SettingError, Unavailable
@@ -37,7 +44,8 @@ def since(text: str) -> datetime:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="python -m infra.operate", description=__doc__.split(":")[0] if __doc__ else "")
+    top = argparse.ArgumentParser(prog="python -m infra.operate", description="For operators: dead letters, webhooks.")
+    top.add_argument("--platform", metavar="URL", help="the front door of `make run`, instead of POSTGRES_* and BROKER_URL")
     areas = top.add_subparsers(required=True, metavar="AREA")
     machine = argparse.ArgumentParser(add_help=False)
     machine.add_argument("--json", action="store_true", help="for programs")
@@ -75,11 +83,31 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main() -> int:
-    """Run one command; the exit code."""
-    options = parser().parse_args()
-    logging.disable(logging.CRITICAL)  # what is wrong is said below, in one line
+def use_platform(url: str) -> None:
+    """Take the settings of the platform at `url` for this process.
+
+    Raises CommandError when none answers there.
+    """
     try:
+        answer = urllib3.request("GET", f"{url.rstrip('/')}/_platform", timeout=5.0, retries=False)
+        described = json.loads(answer.data)
+        database = conninfo_to_dict(described["database"]["url"])
+        broker = described["broker"]["url"]
+    except (HTTPError, ValueError, KeyError, TypeError, psycopg.ProgrammingError):
+        raise commands.CommandError(f"no platform answers at {url}") from None
+    os.environ.pop("K_SINK", None)
+    os.environ["BROKER_URL"] = broker
+    for name, key in {"HOST": "host", "PORT": "port", "DB": "dbname", "USER": "user", "PASSWORD": "password"}.items():
+        if database.get(key):
+            os.environ[f"POSTGRES_{name}"] = str(database[key])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command (by default the process's own command line); the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        if options.platform:
+            use_platform(options.platform)
         with psycopg.connect(**connection_settings(), autocommit=True) as connection:
             command: commands.Command = options.command
             return command(options, connection, sys.stdout)
@@ -101,4 +129,5 @@ def _fail(line: str) -> int:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)  # what is wrong is said in one line
     sys.exit(main())

@@ -75,9 +75,10 @@ def dlq_replay(options: Namespace, connection: Connection, out: TextIO) -> int:
     done = []
     for letter in found:
         outlook = letter.outlook()
+        at = letters.now(connection)
         publish(letter.event())
         if not options.dry_run:
-            letters.note_replayed(connection, letter)
+            letters.note_replayed(connection, letter, at)
         done.append(
             {"id": letter.id, "event_id": letter.row["event_id"], "published": not options.dry_run, "replay": outlook}
         )
@@ -92,20 +93,16 @@ def webhooks_list(options: Namespace, connection: Connection, out: TextIO) -> in
     if options.json:
         return _json(found, out)
     rows = [("TOOL", "WEBHOOK", "SWITCHED OFF", "WHY", "NOT SENT")]
-    rows += [
-        (one["tool"] or "*", one["url"], one["disabled_at"] or "-", one["reason"] or "-", str(one["unsent"]))
-        for one in found
-    ]
+    rows += [(one["tool"], one["url"], one["disabled_at"] or "-", one["reason"] or "-", str(one["unsent"])) for one in found]
     return _table(rows, out) if found else _line("no tool has a webhook", out)
 
 
 def webhooks_enable(options: Namespace, connection: Connection, out: TextIO) -> int:
     """Switch a webhook on; with --resend also send what it was not sent."""
-    tool = _known(connection, options.tool)
-    since = tool["disabled_at"]
-    missed = webhooks.unsent(connection, tool["tool"], since) if since else []
+    webhook = _known(connection, options.tool)
+    missed = webhooks.unsent(connection, webhook)
     broker = Broker() if options.resend else None
-    if not webhooks.enable(connection, tool["tool"]):
+    if not webhooks.enable(connection, webhook):
         return _line(f"{options.tool} was not switched off", out)
     if broker is None:
         return _line(f"{options.tool} is switched on; {len(missed)} answers were not sent meanwhile", out)
@@ -116,8 +113,8 @@ def webhooks_enable(options: Namespace, connection: Connection, out: TextIO) -> 
 
 def webhooks_disable(options: Namespace, connection: Connection, out: TextIO) -> int:
     """Switch a webhook off by hand."""
-    tool = _known(connection, options.tool)
-    was_on = webhooks.disable(connection, tool["tool"], "Switched off by an operator.")
+    webhook = _known(connection, options.tool)
+    was_on = webhooks.disable(connection, webhook, "Switched off by an operator.")
     return _line(f"{options.tool} is switched off" if was_on else f"{options.tool} was switched off already", out)
 
 
@@ -131,7 +128,7 @@ def _by_ids(connection: Connection, ids: list[int]) -> list[letters.DeadLetter]:
 
 def _known(connection: Connection, name: str) -> dict[str, Any]:
     for one in webhooks.rows(connection):
-        if one["tool"] == ("" if name == "*" else name):
+        if one["tool"] == name:
             return one
     raise CommandError(f"no webhook is configured for {name} (* is the one of all tools)")
 

@@ -32,7 +32,7 @@ WHERE (%(ids)s::bigint[] IS NULL OR d.dead_letter_id = ANY (%(ids)s::bigint[]))
   AND (NOT %(unreplayed)s OR d.replayed_at IS NULL OR d.replayed_at < d.updated_at)
 ORDER BY d.dead_letter_id DESC LIMIT %(limit)s
 """
-_SENT_TO = ("slack", "tool")  # integrations whose answers are sent; the others read theirs
+_READ = ("web", "cli")  # integrations whose answers are read; the others' are sent
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class DeadLetter:
                 return "refused again: its request is not finished"
             return "the request goes on where it stopped"
         ended = "is answered" if status == "completed" else f"has failed ({self.row['request_error']})"
-        if self.row["integration"] not in _SENT_TO:
+        if self.row["integration"] in _READ:
             return f"nothing: the request {ended}, which its person can read"
         if self.row["delivered_at"] is not None:
             return f"nothing: the request {ended}, and that was delivered"
@@ -112,9 +112,15 @@ def find(connection: psycopg.Connection[Any], which: Filter) -> list[DeadLetter]
     return [DeadLetter(row) for row in reversed(rows)]
 
 
-def note_replayed(connection: psycopg.Connection[Any], letter: DeadLetter) -> None:
-    """Write down that it was published again."""
-    connection.execute("UPDATE dead_letters SET replayed_at = clock_timestamp() WHERE dead_letter_id = %s", (letter.id,))
+def now(connection: psycopg.Connection[Any]) -> datetime:
+    """The database's time, by which dead letters are dated."""
+    rows: list[tuple[datetime]] = connection.execute("SELECT clock_timestamp()").fetchall()
+    return rows[0][0]
+
+
+def note_replayed(connection: psycopg.Connection[Any], letter: DeadLetter, at: datetime) -> None:
+    """Write down that it was published again. `at` is from before that: it may have failed again since."""
+    connection.execute("UPDATE dead_letters SET replayed_at = %s WHERE dead_letter_id = %s", (at, letter.id))
 
 
 def _time(value: datetime) -> str:

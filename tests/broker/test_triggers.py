@@ -69,7 +69,7 @@ def test_what_wakes_a_function_may_ask_for_more_than_a_type(tmp_path: Path) -> N
 
     created = load_topology(table(tmp_path, slack_only), SUBSCRIBERS).triggers[0]
 
-    assert created.name == "turn-session-created"
+    assert created.name == "turn-session-created-slack"  # as the chart names it
     assert created.wants(event("com.example.session.created", integration="slack"))
     assert not created.wants(event("com.example.session.created", integration="web"))
     assert not created.wants(event("com.example.session.created"))

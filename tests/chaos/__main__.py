@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -21,7 +22,7 @@ def main() -> int:
     outcome = run(directory, knobs)
     sys.stdout.write(render(outcome) + "\n")
     code = outcome.exit_code()
-    if code == 0:
+    if code == 0 and not os.environ.get("KEEP"):
         shutil.rmtree(directory, ignore_errors=True)
     else:
         sys.stdout.write(f"  logs: {directory}; again: make chaos SEED={knobs.seed} DURATION={knobs.duration:g}\n")

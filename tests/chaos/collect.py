@@ -5,28 +5,32 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from urllib3.exceptions import HTTPError
 
-from tests.chaos.clients import Asked
-from tests.chaos.records import FINISHED, Accepted, Call, Change, Disturbance, Records, Result, Row, Sent
+from tests.chaos.clients import SLACK_CHANNEL, Asked, is_native_thread, read_result, thread_of
+from tests.chaos.knobs import Knobs
+from tests.chaos.records import Call, Change, Disturbance, Records, Row, Sent
 from tests.chaos.system import System
 from tests.parts.net import call
 
 _MARK = re.compile(r"\[r\d+-\d+\]")
-_SLACK_ANSWER = "self_service_agent_response"
 _OPEN = """
 SELECT count(*) FROM request_logs
 WHERE completed_at IS NULL OR (delivered_at IS NULL AND integration_type IN ('slack', 'tool') AND undeliverable_at IS NULL)
 """
 _ROWS = """
 SELECT request_id, session_id::text, status, extract(epoch FROM accepted_at)::float8, model_calls, attempts,
-       response_content, error_message FROM request_logs
+       response_content, error_message, error_code FROM request_logs
 """
+_MARKS = "SELECT request_id, request_content FROM request_logs WHERE request_content LIKE '%%[r%%-%%]%%'"
 _CHANGES = """
 SELECT extract(epoch FROM at)::float8, request_id, before, after, is_start, changes_answer FROM chaos_changes ORDER BY n
 """
@@ -51,11 +55,21 @@ def _is_settled(system: System) -> bool:
     return healthy and waiting == 0 and system.database.query(_OPEN) == [(0,)]
 
 
-def collect(system: System, asked: Asked, disturbances: tuple[Disturbance, ...], lease_seconds: float) -> Records:
+def collect(system: System, asked: Asked, disturbances: tuple[Disturbance, ...], knobs: Knobs) -> Records:
     """Everything that is known about the run."""
-    accepted = tuple({one.request_id: one for one in asked.accepted}.values())
+    read = partial(read_result, system.platform.url)
+    ids: defaultdict[str, set[str]] = defaultdict(set)
+    for key, answered in asked.ids_of_key.items():
+        ids[key] |= answered
+    for request_id, content in system.database.query(_MARKS):
+        ids[_MARK.findall(content)[-1]].add(request_id)
+    # Slack is not told ids: what it asked is found by the mark in it, or it is lost.
+    known = [replace(one, request_id=one.request_id or min(ids.get(one.mark) or {one.mark})) for one in asked.accepted]
+    accepted = tuple({one.request_id: one for one in known}.values())
     with ThreadPoolExecutor(8) as pool:
-        results = dict(zip((one.request_id for one in accepted), pool.map(_reader(system), accepted), strict=True))
+        results = dict(
+            zip((one.request_id for one in accepted), pool.map(read, (one.request_id for one in accepted)), strict=True)
+        )
     deliveries = call("GET", f"{system.platform.url}/_platform/deliveries").json()
     return Records(
         accepted=accepted,
@@ -63,24 +77,12 @@ def collect(system: System, asked: Asked, disturbances: tuple[Disturbance, ...],
         rows={row[0]: Row(*row) for row in system.database.query(_ROWS)},
         changes=tuple(Change(*row) for row in system.database.query(_CHANGES)),
         calls=read_calls(system.call_log),
-        sent=tuple(_sent(deliveries)),
+        sent=(*_sent(deliveries, knobs.sessions), *_in_threads(system, knobs.sessions)),
         disturbances=disturbances,
-        ids_of_key={key: frozenset(ids) for key, ids in asked.ids_of_key.items()},
-        lease_seconds=lease_seconds,
+        read_early=tuple(asked.read_early),
+        ids_of_key={key: frozenset(found) for key, found in ids.items()},
+        lease_seconds=knobs.lease_seconds,
     )
-
-
-def _reader(system: System) -> Any:
-    def read(one: Accepted) -> Result:
-        answer = call("GET", f"{system.platform.url}/api/v1/requests/{one.request_id}")
-        if answer.status != 200:
-            return Result(answer.status)
-        body = answer.json()
-        content = (body["response"] or {}).get("content")
-        message = (body["error"] or {}).get("message")
-        return Result(200, body["status"], content if body["status"] in FINISHED else None, message)
-
-    return read
 
 
 def read_calls(path: Path) -> tuple[Call, ...]:
@@ -95,7 +97,8 @@ def read_calls(path: Path) -> tuple[Call, ...]:
     return tuple(sorted(calls.values(), key=lambda call: call.started))
 
 
-def _sent(deliveries: Iterable[dict[str, Any]]) -> Iterable[Sent]:
+def _sent(deliveries: Iterable[dict[str, Any]], sessions: int) -> Iterable[Sent]:
+    native = _native_threads(sessions)
     for one in deliveries:
         request_id, body = one["request_id"], one["body"]
         if one["channel"] == "webhook":
@@ -103,8 +106,27 @@ def _sent(deliveries: Iterable[dict[str, Any]]) -> Iterable[Sent]:
             text = data["content"] if data["error"] is None else data["error"]["message"]
             yield Sent("webhook", request_id, one["headers"].get("webhook-id"), text)
         else:
-            metadata = body.get("metadata") or {}
-            if metadata.get("event_type", _SLACK_ANSWER) == _SLACK_ANSWER:
-                payload = metadata.get("event_payload") or {}
-                key = f"{payload['request_id']}/{payload.get('part')}" if "request_id" in payload else None
-                yield Sent("slack", request_id, key, body.get("text", ""))
+            # What was posted into the threads of mentions, and changed there, is read from the threads themselves.
+            if "ts" not in body and body.get("thread_ts") not in native:
+                yield _message(request_id, body)
+
+
+def _in_threads(system: System, sessions: int) -> Iterable[Sent]:
+    """What stands in the threads of mentions in the end: there an answer takes the place of a sign."""
+    for thread in sorted(_native_threads(sessions)):
+        arguments = f"channel={SLACK_CHANNEL}&ts={thread}&include_all_metadata=true"
+        url = f"{system.platform.url}/_platform/slack/api/conversations.replies?{arguments}"
+        for message in call("GET", url, headers={"authorization": "Bearer xoxb-local"}).json()["messages"]:
+            if message.get("bot_id"):
+                payload = (message.get("metadata") or {}).get("event_payload") or {}
+                yield _message(payload.get("request_id"), message)
+
+
+def _native_threads(sessions: int) -> set[str]:
+    return {thread_of(session) for session in range(sessions) if is_native_thread(session)}
+
+
+def _message(request_id: str | None, message: dict[str, Any]) -> Sent:
+    payload = (message.get("metadata") or {}).get("event_payload") or {}
+    key = f"{payload['request_id']}/{payload.get('part')}" if "request_id" in payload else None
+    return Sent("slack", request_id, key, message.get("text", ""))

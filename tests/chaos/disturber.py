@@ -13,7 +13,7 @@ from tests.chaos.records import Disturbance
 from tests.chaos.schedule import HANG_SECONDS, Action, Plan
 from tests.chaos.system import System
 
-_ARMED_SECONDS = 12.0  # how long a fault waits for somebody to come by
+_ARMED_SECONDS = 6.0  # how long a fault waits for somebody to come by
 
 
 class Disturber:
@@ -118,17 +118,24 @@ class Disturber:
             self._done.append(Disturbance(action.kind, action.part, started, ended))
 
     def _arm(self) -> None:
+        """Arm one fault after the other; those that met nobody come again first."""
+        never = list(self._plan.faults)
         while not self._over.is_set():
-            for point, action in self._plan.faults:
-                before = len(self._fired())
-                self._system.arm(f"{point}={action}:1:1")
-                deadline = time.monotonic() + _ARMED_SECONDS
-                while len(self._fired()) == before and time.monotonic() < deadline:
-                    if self._over.wait(0.05):
-                        return
-                if self._over.wait(0.3):  # every process that comes by meanwhile has its turn
-                    return
-            self._went_round.set()
+            for fault in list(never or self._plan.faults):
+                if self._arm_until_fired(*fault) and fault in never:
+                    never.remove(fault)
+            if not never:
+                self._went_round.set()
+
+    def _arm_until_fired(self, point: str, action: str) -> bool:
+        before = len(self._fired())
+        self._system.arm(f"{point}={action}:1:1")
+        deadline = time.monotonic() + _ARMED_SECONDS
+        while len(self._fired()) == before:
+            if time.monotonic() > deadline or self._over.wait(0.05):
+                return False
+        self._over.wait(0.3)  # every process that comes by meanwhile has its turn
+        return True
 
 
 def read_fault_log(path: Path) -> list[tuple[float, str, str]]:

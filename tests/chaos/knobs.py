@@ -17,7 +17,7 @@ class Knobs:
     duration: float = 300.0
     requests: int = 10_000
     sessions: int = 500
-    rate: float = 15.0
+    rate: float = 12.0
     clients: int = 12
     kill_every: float = 2.0
     faults: int = len(POINTS)

@@ -58,6 +58,11 @@ def double_commits(records: Records) -> list[Violation]:
         elif change.after in FINISHED:
             ends[change.request_id] += 1
     found += [Violation(request_id, f"ended {count} times") for request_id, count in ends.items() if count > 1]
+    found += [
+        Violation(request_id, "was read as something else before")
+        for request_id, early in records.read_early
+        if early != records.results.get(request_id)
+    ]
     for request_id, sent in _by_request(records.sent).items():
         texts = {(one.channel, one.key, one.content) for one in sent}
         keys = {(one.channel, one.key) for one in sent}
@@ -151,10 +156,13 @@ def unexplained_calls(records: Records) -> list[Violation]:
     return found
 
 
-def repeated_deliveries(records: Records) -> int:
-    """How many sends were repeats of one that had the same key (P5 allows them)."""
+def repeated_deliveries(records: Records) -> Counter[str]:
+    """How many sends were repeats of one that had the same key, by channel (P5 allows them)."""
     counts = Counter((sent.channel, sent.request_id, sent.key) for sent in records.sent if sent.key is not None)
-    return sum(count - 1 for count in counts.values())
+    repeats: Counter[str] = Counter()
+    for (channel, _, _), count in counts.items():
+        repeats[channel] += count - 1
+    return +repeats
 
 
 def keyless_deliveries(records: Records) -> list[Violation]:
@@ -166,6 +174,15 @@ def keyless_deliveries(records: Records) -> list[Violation]:
             Violation(request_id, f"the same text was sent under {count} keys") for count in texts.values() if count > 1
         ]
     return found
+
+
+def signs_left(records: Records) -> list[Violation]:
+    """Slack's "thinking" sign (part -1 of an answer) is gone once the answer is there."""
+    return [
+        Violation(str(sent.request_id), "still shows the sign that it is being worked on")
+        for sent in records.sent
+        if sent.channel == "slack" and sent.key == f"{sent.request_id}/-1"
+    ]
 
 
 def attempts_beyond_the_first(records: Records) -> int:
@@ -183,6 +200,7 @@ ZEROS: dict[str, Callable[[Records], list[Violation]]] = {
     "overlapping turns": overlapping_turns,
     "unexplained extra model calls": unexplained_calls,
     "deliveries without their key": keyless_deliveries,
+    "signs left behind": signs_left,
 }
 """The figures that must be zero."""
 

@@ -30,6 +30,7 @@ class Row:
     attempts: int
     content: str | None
     error_message: str | None
+    error_code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Disturbance:
 
 @dataclass(frozen=True)
 class Records:
-    """Everything about one run. `ids_of_key`: the request ids that one Idempotency-Key was answered with."""
+    """Everything about one run. `ids_of_key`: the request ids of one Idempotency-Key, or of one mark."""
 
     accepted: tuple[Accepted, ...]
     results: Mapping[str, Result]
@@ -96,6 +97,8 @@ class Records:
     sent: tuple[Sent, ...]
     disturbances: tuple[Disturbance, ...] = ()
     ids_of_key: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    read_early: tuple[tuple[str, Result], ...] = ()
+    """What was read at the API while everything was being broken, of requests that had ended: request_id, result."""
     lease_seconds: float = 15.0
 
 

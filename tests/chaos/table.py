@@ -48,6 +48,8 @@ def render(outcome: Outcome) -> str:
     """The table, and after it what was violated or missing."""
     records, violations = outcome.records, outcome.violations()
     statuses = Counter(result.status for result in records.results.values())
+    repeats = oracles.repeated_deliveries(records)
+    codes = Counter(row.error_code for row in records.rows.values() if row.error_code is not None)
     done = Counter(f"{one.kind} {one.part}" for one in records.disturbances if one.kind != "fault")
     kills = Counter({name.removeprefix("kill "): count for name, count in done.items() if name.startswith("kill ")})
     others = Counter({name: count for name, count in done.items() if not name.startswith("kill ")})
@@ -60,11 +62,12 @@ def render(outcome: Outcome) -> str:
             f"{len(records.accepted)} of {len(records.accepted) + outcome.not_accepted}, in {outcome.posts} posts",
         ),
         ("answered", statuses["completed"]),
-        ("failed with notice", statuses["failed"]),
+        ("failed with notice", f"{statuses['failed']} {_list(codes)}"),
         *((name, len(found)) for name, found in violations.items()),
         ("extra model calls", f"{extra} of {len(records.calls)}; kills and faults that may cost some: {costly}"),
         ("turns claimed again", oracles.attempts_beyond_the_first(records)),
-        ("deliveries", f"{len(records.sent)}, of them repeats with the same key {oracles.repeated_deliveries(records)}"),
+        ("deliveries", len(records.sent)),
+        ("repeated with the same key", f"{repeats.total()} {_list(repeats)}"),
         ("sessions", len({row.session_id for row in records.rows.values() if row.session_id})),
         ("kills", f"{kills.total() + killing}: {_list(kills)}; by a fault {killing}"),
         ("stopped, cut, slowed", f"{others.total()}: {_list(others)}"),

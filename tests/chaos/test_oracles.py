@@ -62,7 +62,7 @@ def without(records: Records, request_id: str) -> Records:
 def test_a_sound_run_breaks_nothing() -> None:
     red(sound())
     assert oracles.extra_calls(sound()) == {}
-    assert oracles.repeated_deliveries(sound()) == 0
+    assert not oracles.repeated_deliveries(sound())
 
 
 def test_a_request_that_vanished_is_lost() -> None:
@@ -119,6 +119,12 @@ def test_a_finished_request_that_is_taken_up_again_is_seen() -> None:
         Change(12.6, "b", "processing", "completed", is_start=False, changes_answer=True),
     )
     red(replace(sound(), changes=(*sound().changes, *again)), "double commits")
+
+
+def test_an_answer_that_was_read_and_is_another_one_now_is_seen() -> None:
+    early = sound().results["c"]
+    red(replace(sound(), read_early=(("c", early),)))
+    red(replace(sound(), read_early=(("c", replace(early, content="You wrote: “[c]”.")),)), "double commits")
 
 
 def test_two_different_answers_under_one_key_are_seen() -> None:
@@ -185,11 +191,15 @@ def test_one_crash_does_not_explain_many_calls() -> None:
 def test_a_repeat_under_the_same_key_is_counted_and_allowed() -> None:
     records = replace(sound(), sent=(*sound().sent, sound().sent[0]))
     red(records)
-    assert oracles.repeated_deliveries(records) == 1
+    assert oracles.repeated_deliveries(records) == {"slack": 1}
 
 
 def test_a_repeat_under_a_new_key_is_seen() -> None:
     red(replace(sound(), sent=(*sound().sent, replace(sound().sent[0], key="a/again"))), "deliveries without their key")
+
+
+def test_a_sign_that_nothing_took_away_is_seen() -> None:
+    red(replace(sound(), sent=(*sound().sent, Sent("slack", "a", "a/-1", "Thinking…"))), "signs left behind")
 
 
 def test_a_delivery_without_a_key_is_seen() -> None:

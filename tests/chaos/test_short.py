@@ -52,5 +52,5 @@ def test_a_claim_that_does_not_look_who_is_ahead_turns_the_oracles_red(system: S
         settle(system, 40)
     finally:
         system.database.query(sound)
-    records = collect(system, clients.asked, (), KNOBS.lease_seconds)
+    records = collect(system, clients.asked, (), knobs)
     assert oracles.overlapping_turns(records)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import pytest
 
+from infra.operate.__main__ import main
 from tests.functional.test_dead_letter import dead
 from tests.parts.events import PREFIX, event, request_created
 from tests.parts.functions import ROOT, Event, Function
@@ -70,17 +72,24 @@ class Operating:
         self.hook = hook
         self.model = model
 
-    def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """The command as an operator types it."""
-        environment = {**os.environ, **self.postgres.environment(), "BROKER_URL": self.broker.url, **settings}
-        command = [sys.executable, "-m", "infra.operate", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    def settings(self, **settings: str) -> dict[str, str]:
+        """The environment of the command."""
+        return {**self.postgres.environment(), "BROKER_URL": self.broker.url, **settings}
+
+    def run(self, *arguments: str, **settings: str) -> tuple[int, str, str]:
+        """The command in this process: exit code, output, errors."""
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            for name, value in self.settings(**settings).items():
+                patch.setenv(name, value)
+            code = main(arguments)
+        return code, out.getvalue(), err.getvalue()
 
     def ok(self, *arguments: str) -> str:
         """Its output, when it succeeded."""
-        done = self.run(*arguments)
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        return done.stdout
+        code, out, err = self.run(*arguments)
+        assert (code, err) == (0, "")
+        return out
 
     def json(self, *arguments: str) -> Any:
         """Its output for programs."""
@@ -88,9 +97,9 @@ class Operating:
 
     def refused(self, *arguments: str, **settings: str) -> str:
         """Its one line of error."""
-        done = self.run(*arguments, **settings)
-        assert (done.returncode, done.stdout) == (1, ""), done
-        [line] = done.stderr.splitlines()
+        code, out, err = self.run(*arguments, **settings)
+        assert (code, out) == (1, "")
+        [line] = err.splitlines()
         assert line.startswith("operate: ")
         return line
 
@@ -263,6 +272,8 @@ def test_what_matches_is_replayed_once(operating: Operating) -> None:
     assert [one.attribute("id") for one in operating.broker.events] == ["r0", "r1", "r2"]
     assert operating.json("dlq", "replay", "--type", "request.created", "--since", "1h") == []
     assert len(operating.json("dlq", "list", "--unreplayed")) == 1
+    operating.bury(of_tool("r1"))  # and failed again
+    assert [row["event_id"] for row in operating.json("dlq", "replay", "--request", "r1")] == ["r1"]
 
 
 def test_show_shows_it_whole(operating: Operating) -> None:
@@ -270,6 +281,21 @@ def test_show_shows_it_whole(operating: Operating) -> None:
     said = operating.ok("dlq", "show", str(number))
     assert "http://agent-invoke.local/" in said
     assert "A printer?" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "out", "err"),
+    [
+        (["dlq", "list"], 0, "no dead letters\n", ""),
+        (["dlq", "show", "4711"], 1, "", "operate: there is no dead letter 4711\n"),
+    ],
+)
+def test_it_is_a_command(operating: Operating, arguments: list[str], code: int, out: str, err: str) -> None:
+    command = [sys.executable, "-m", "infra.operate", *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, env=operating.settings(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
 
 
 def test_an_empty_list_says_so(operating: Operating) -> None:
@@ -290,6 +316,8 @@ def test_what_cannot_be_done_is_one_line(operating: Operating) -> None:
         "dlq", "replay", str(number), "--json", BROKER_URL=f"http://127.0.0.1:{nowhere}/"
     )
     assert operating.postgres.query("SELECT replayed_at FROM dead_letters") == [(None,)]
+    nobody = f"http://127.0.0.1:{nowhere}"
+    assert operating.refused("--platform", nobody, "dlq", "list") == f"operate: no platform answers at {nobody}"
     assert "no webhook is configured for nobody" in operating.refused("webhooks", "enable", "nobody")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -207,6 +207,22 @@ class TestStream:
         assert Stream(reader, "/api/v1/requests/r1/events").read_all() == [(3, "completed")]
         assert Stream(reader, "/api/v1/requests/r1/events", **{"last-event-id": "1"}).read_all() == [(3, "completed")]
         assert Stream(reader, "/api/v1/requests/r1/events", **{"last-event-id": "3"}).read_all() == []
+
+
+def test_a_stream_does_not_hold_up_a_function_that_is_to_end(
+    reader: Reader, serve: Callable[..., Function], postgres: Postgres
+) -> None:
+    """Regression: an open stream held the draining for as long as it may last; its reader can resume it elsewhere."""
+    settings = {**postgres.environment(), "AUTH_MODE": "gateway", "GATEWAY_SECRET": GATEWAY_SECRET}
+    reader.record()
+    reader.status = serve("request-status", settings)
+    with ThreadPoolExecutor() as pool:
+        stream = Stream(reader, "/api/v1/requests/r1/events")
+        reading = pool.submit(stream.read_all)
+        started = time.monotonic()
+        assert reader.status.stop() == 0
+        assert time.monotonic() - started < 5
+        assert reading.result(5) == [(1, "queued")]
 
 
 @pytest.mark.parametrize("path", ["/", "/api/v1/requests", "/api/v1/requests/r1/other", "/api/v1/other"])

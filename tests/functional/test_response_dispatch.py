@@ -275,7 +275,7 @@ def test_a_webhook_that_says_it_is_gone_is_switched_off_and_said_so(
 def test_a_webhook_that_was_moved_meanwhile_is_not_switched_off(
     dispatch: Function, postgres: Postgres, outside: Recorder
 ) -> None:
-    postgres.query("SELECT disable_webhook('snow', 'https://the-old-address.example/', 'gone')")
+    postgres.query("SELECT disable_webhook('tool', 'snow', 'https://the-old-address.example/', 'gone')")
     assert dispatch.post_event(finished(postgres, "tool")).status == 204
     assert len(outside.events) == 1
 

@@ -191,7 +191,7 @@ def test_a_turn_that_comes_late_stands_behind_those_already_started(upsert: Func
         pytest.param(lambda e: e.but(data=[]), id="no object"),
         pytest.param(lambda e: e.but(data={"request_id": "r"}), id="fields missing"),
         pytest.param(lambda e: e.but(data={**e.data(), "accepted_at": "yesterday"}), id="a wrong time"),
-        pytest.param(lambda e: e.but(data={**e.data(), "integration_type": "fax"}), id="an unknown integration"),
+        pytest.param(lambda e: e.but(data={**e.data(), "integration_type": "Fax!"}), id="no integration's name"),
         pytest.param(lambda e: e.but(data={**e.data(), "content": "NUL \x00"}), id="NUL in text"),
         pytest.param(lambda e: e.but(data={**e.data(), "context": {"a": "NUL \x00"}}), id="NUL in JSON"),
         pytest.param(lambda e: Event(e.headers, b"{"), id="malformed data"),

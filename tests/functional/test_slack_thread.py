@@ -133,6 +133,24 @@ class TestSign:
         taken(dispatch, request.finish(None))
         assert texts(slack) == ["The assistant is not set up for this."]
 
+    def test_a_failure_that_may_pass_can_be_asked_again_by_a_button(
+        self, dispatch: Function, postgres: Postgres, slack: FakeSlack
+    ) -> None:
+        request = Request(postgres)
+        taken(dispatch, request.recorded())
+        ready = request.finish(None)
+        postgres.query("UPDATE request_logs SET error_code = 'not_processed'")
+        taken(dispatch, ready)
+        [message] = slack.ours(CHANNEL, TS)
+        sentence, actions = message["blocks"]
+        assert sentence["text"]["text"] == message["text"] == "The assistant is not set up for this."
+        [button] = actions["elements"]
+        assert (button["text"]["text"], button["value"]) == ("Ask again", request.data["content"])
+
+    def test_a_failure_for_good_has_no_button(self, dispatch: Function, postgres: Postgres, slack: FakeSlack) -> None:
+        taken(dispatch, Request(postgres).finish(None))
+        assert "blocks" not in slack.ours(CHANNEL, TS)[0]
+
     def test_of_a_long_answer_the_first_part_takes_its_place(
         self, dispatch: Function, postgres: Postgres, slack: FakeSlack
     ) -> None:
@@ -323,6 +341,17 @@ class TestCrash:
         problem(dispatch.post_event(ready), 503)
         taken(dispatch, ready)
         assert texts(slack, DIRECT, None) == ["the answer"]
+
+    @pytest.mark.parametrize("code", ["missing_scope", "not_allowed_token_type", "not_in_channel"])
+    def test_where_the_app_may_not_read_the_answer_is_posted_all_the_same(
+        self, postgres: Postgres, slack: FakeSlack, dispatch: Function, code: str
+    ) -> None:
+        slack.script("chat.postMessage", status=500)
+        slack.script("conversations.replies", error=code)
+        ready = Request(postgres).finish()
+        problem(dispatch.post_event(ready), 503)
+        taken(dispatch, ready)
+        assert texts(slack) == ["the answer"]
 
 
 def dies(function: Function, delivered: Event) -> None:

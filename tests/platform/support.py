@@ -79,14 +79,14 @@ class HealthyServer:
 class Platform:
     """`python -m infra.local` with a state directory, and every process that came of it."""
 
-    def __init__(self, state: Path, environment: dict[str, str], topology: Path) -> None:
+    def __init__(self, state: Path, environment: dict[str, str], topology: Path, root: Path = ROOT) -> None:
         self.state = state
         self._mark = uuid.uuid4().hex
         self.lines: list[str] = []
         kept = {name: value for name, value in os.environ.items() if name not in _CLEARED}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "infra.local", "--topology", str(topology)],
-            cwd=ROOT,
+            cwd=root,
             env=kept | {"STATE_DIR": str(state), "PORT": "0", "PLATFORM_FSYNC": "no", _MARK: self._mark} | environment,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

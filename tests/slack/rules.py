@@ -91,6 +91,8 @@ def _check_message(arguments: Mapping[str, Any], limit: int) -> None:
     blocks = arguments.get("blocks")
     if blocks is not None and (not isinstance(blocks, list) or len(blocks) > _BLOCKS):
         raise SlackError("invalid_blocks")
+    for block in blocks or ():
+        _check_block(block)
     metadata = arguments.get("metadata")
     if metadata is None:
         return
@@ -102,6 +104,21 @@ def _check_message(arguments: Mapping[str, Any], limit: int) -> None:
         raise SlackError("invalid_metadata_schema")
     if len(str(metadata).encode()) > _METADATA_LIMIT:
         raise SlackError("metadata_too_large")
+
+
+def _check_block(block: Any) -> None:
+    """Limits: docs.slack.dev/reference/block-kit."""
+    if block.get("type") == "section":
+        good = 1 <= len(block["text"]["text"]) <= 3000 and block["text"]["type"] in ("mrkdwn", "plain_text")
+    elif block.get("type") == "actions":
+        good = 1 <= len(block["elements"]) <= 25
+        for button in block["elements"]:
+            good = good and button["type"] == "button" and button["text"]["type"] == "plain_text"
+            good = good and len(button["text"]["text"]) <= 75 and len(button["value"]) <= 2000 and button["action_id"]
+    else:
+        good = False
+    if not good:
+        raise SlackError("invalid_blocks")
 
 
 def faults_of(method: str, verb: str, content_type: str, arguments: Mapping[str, Any]) -> list[str]:

@@ -73,7 +73,9 @@ function list(token) {
     const children = item.tokens.filter((one) => one.type !== "checkbox").flatMap((one) =>
       one.type === "paragraph" && !item.loose ? inlines(one.tokens) : block(one),
     );
-    return element("li", item.task ? [item.checked ? "☑ " : "☐ ", ...children] : children);
+    return item.task
+      ? element("li", [item.checked ? "☑ " : "☐ ", ...children], { class: "task" })
+      : element("li", children);
   });
   return element(token.ordered ? "ol" : "ul", items, start);
 }

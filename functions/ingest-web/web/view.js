@@ -86,8 +86,9 @@ export class Answer {
   constructor(at) {
     this.text = "";
     this.name = made("span", "name", "Assistant");
-    const mark = made("span", "avatar");
-    mark.setAttribute("aria-hidden", "true");
+    const mark = $("mark").cloneNode(true);
+    mark.removeAttribute("id");
+    mark.setAttribute("class", "avatar");
     this.time = when(at);
     this.body = made("div", "answer-body markdown");
     this.progress = made("p", "progress", made("span", "dots", made("i"), made("i"), made("i")), made("span", "progress-text"));

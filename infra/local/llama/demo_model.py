@@ -206,7 +206,7 @@ async def _stream(request: web.Request, call: Call, answer: Reply, usage: Mappin
     while delay and len(written) > 1:
         call.first_word = call.first_word or time.monotonic()
         await response.write(written.pop(0))
-        await asyncio.sleep(delay)
+        await asyncio.sleep(request.app[STATE].word_delay_ms / 1000)  # a test may change its mind in the middle
     await response.write(b"".join(written))
     await response.write_eof()
     return response

@@ -20,11 +20,11 @@ CREATE INDEX request_sessions_past ON request_sessions (check_at) WHERE status <
 CREATE INDEX request_logs_sessionless ON request_logs (recorded_at) WHERE session_id IS NULL;
 -- Answers from before this migration that never arrived are not sent now: nobody waits for them any more.
 UPDATE request_logs SET undeliverable_at = now()
-WHERE integration_type IN ('slack', 'tool') AND completed_at < now() - interval '1 hour' AND delivered_at IS NULL;
--- Answers on their way: small, whatever the table's size.
+WHERE integration_type NOT IN ('web', 'cli') AND completed_at < now() - interval '1 hour' AND delivered_at IS NULL;
+-- Answers on their way, of integrations whose answers are sent: small, whatever the table's size.
 CREATE INDEX request_logs_undelivered ON request_logs (completed_at)
     WHERE completed_at IS NOT NULL AND delivered_at IS NULL AND undeliverable_at IS NULL
-      AND integration_type IN ('slack', 'tool');
+      AND integration_type NOT IN ('web', 'cli');
 CREATE INDEX dead_letters_age ON dead_letters (updated_at);
 
 -- session-upsert, as before, and: a session's queue is bounded. The request that is one too many is recorded as failed and
@@ -219,13 +219,13 @@ $$;
 
 -- response-dispatch: a webhook said that it is gone. Its row, the tool's own or that of all tools, is switched off, if it still
 -- names that URL. True for the one who did it.
-CREATE FUNCTION disable_webhook(p_key text, p_url text, p_reason text) RETURNS boolean
+CREATE FUNCTION disable_webhook(p_type text, p_key text, p_url text, p_reason text) RETURNS boolean
 LANGUAGE sql AS $$
     WITH switched AS (
         UPDATE integration_configs
         SET delivery = delivery || jsonb_build_object('disabled_at', date_trunc('second', now()), 'disabled_reason', p_reason),
             updated_at = now()
-        WHERE integration_type = 'tool' AND integration_key IN ('', p_key)
+        WHERE integration_type = p_type AND integration_key IN ('', p_key)
           AND delivery ->> 'webhook_url' = p_url AND NOT delivery ? 'disabled_at'
         RETURNING 1)
     SELECT EXISTS (SELECT FROM switched)
@@ -357,7 +357,7 @@ LANGUAGE sql STABLE AS $$
         'spent', (f.r).redeliveries >= p_max OR (f.r).completed_at < now() - interval '1 day', 'answer', answer_of(f.r))), '[]')
     FROM (SELECT r FROM request_logs r
           WHERE r.completed_at IS NOT NULL AND r.delivered_at IS NULL AND r.undeliverable_at IS NULL
-            AND r.integration_type IN ('slack', 'tool') AND r.completed_at < now() - p_stalled
+            AND r.integration_type NOT IN ('web', 'cli') AND r.completed_at < now() - p_stalled
             AND coalesce(r.redelivered_at < now() - p_stalled, true) AND coalesce(r.delivery_until < now(), true)
           ORDER BY r.completed_at LIMIT p_limit) f
 $$;
@@ -382,4 +382,46 @@ LANGUAGE sql AS $$
           AND coalesce(delivery_until < now(), true)
         RETURNING 1)
     SELECT count(*)::integer FROM noted
+$$;
+
+-- dead-letter, as before, but it looks at the request again once the session is locked: a worker may have taken it up meanwhile,
+-- and a request that is being worked on must not be failed under the worker's hands.
+CREATE OR REPLACE FUNCTION fail_request(p_request_id text, p_request jsonb, p_event_id text, p_code text, p_message text) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_log     request_logs;
+    v_session request_sessions;
+BEGIN
+    IF p_request IS NOT NULL THEN
+        INSERT INTO request_logs (request_id, integration_type, integration_key, user_id, request_type, request_content,
+                                  normalized_request, status, error_code, error_message, cloudevent_id, accepted_at,
+                                  completed_at, processing_time_ms)
+        VALUES (p_request_id, p_request ->> 'integration_type', coalesce(p_request ->> 'integration_key', ''),
+                p_request ->> 'user_id', coalesce(p_request ->> 'request_type', 'message'), p_request ->> 'content', p_request,
+                'failed', p_code, p_message, p_event_id, (p_request ->> 'accepted_at')::timestamptz, clock_timestamp(),
+                extract(epoch FROM clock_timestamp() - (p_request ->> 'accepted_at')::timestamptz) * 1000)
+        ON CONFLICT (request_id) DO NOTHING;
+    END IF;
+    SELECT * INTO v_log FROM request_logs WHERE request_id = p_request_id;
+    IF NOT FOUND THEN
+        RETURN jsonb_build_object('outcome', 'unknown');
+    END IF;
+    IF v_log.session_id IS NOT NULL THEN
+        SELECT * INTO v_session FROM request_sessions WHERE session_id = v_log.session_id FOR UPDATE;
+        SELECT * INTO v_log FROM request_logs WHERE request_id = p_request_id;
+        IF v_log.status = 'processing' AND v_session.lease_until > clock_timestamp() THEN
+            RETURN jsonb_build_object('outcome', 'busy');
+        END IF;
+        UPDATE request_logs
+        SET status = 'failed', error_code = p_code, error_message = p_message, completed_at = clock_timestamp(),
+            processing_time_ms = extract(epoch FROM clock_timestamp() - (normalized_request ->> 'accepted_at')::timestamptz) * 1000
+        WHERE request_id = p_request_id AND status IN ('queued', 'processing')
+        RETURNING * INTO v_log;
+        IF NOT FOUND THEN
+            SELECT * INTO v_log FROM request_logs WHERE request_id = p_request_id;
+        END IF;
+    END IF;
+    PERFORM pg_notify('turns', coalesce(v_log.session_id::text || ' ', '') || p_request_id);
+    RETURN jsonb_build_object('outcome', 'finished', 'answer', answer_of(v_log));
+END
 $$;

@@ -46,7 +46,7 @@ LANGUAGE sql AS $$
     ON CONFLICT (request_id) DO UPDATE SET created_at = now()
 $$;
 
--- agent-invoke: delete the chunks and the readers of turns that ended long ago; at most so many that it is short.
+-- session-sweep: delete the chunks and the readers of turns that ended long ago; at most so many that it is short.
 CREATE FUNCTION drop_chunks(p_kept interval) RETURNS bigint
 LANGUAGE sql AS $$
     WITH chunks AS (

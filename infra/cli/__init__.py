@@ -1,0 +1,1 @@
+"""`agent`: the command of a person at a terminal (docs/cli.md)."""

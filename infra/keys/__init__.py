@@ -1,0 +1,1 @@
+"""Keys and webhook secrets of tools, for operators: `python -m infra.keys` (docs/tools.md)."""

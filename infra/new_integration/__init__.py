@@ -1,0 +1,1 @@
+"""`make new-integration NAME=teams`: a working integration from templates (docs/new-integration.md)."""

@@ -1,0 +1,96 @@
+"""GET /api/v1/requests/{id}/trace over real HTTP and real PostgreSQL: each step with its time, for its owner alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.functional.test_request_status import Reader
+from tests.parts.events import request_created
+from tests.parts.functions import Function
+from tests.parts.net import problem
+from tests.parts.postgres import Postgres
+from tests.parts.samples import GATEWAY_SECRET, OTHER_TOOL_KEY, TOOL_KEY, TOOL_KEYS
+
+
+@pytest.fixture(scope="module")
+def functions(postgres_server: Postgres) -> Iterator[dict[str, Function]]:
+    settings = {
+        **postgres_server.environment(),
+        "AUTH_MODE": "gateway",
+        "GATEWAY_SECRET": GATEWAY_SECRET,
+        "TOOL_KEYS": TOOL_KEYS,
+    }
+    started = {name: Function(name, settings) for name in ("request-status", "session-upsert")}
+    yield started
+    for function in started.values():
+        function.close()
+
+
+@pytest.fixture
+def reader(functions: dict[str, Function], postgres: Postgres) -> Reader:
+    return Reader(functions, postgres)
+
+
+def test_a_request_that_waits_has_steps_still_to_come(reader: Reader) -> None:
+    session_id = reader.record()
+    trace = reader.get("/api/v1/requests/r1/trace").json()
+    assert (trace["status"], trace["session_id"], trace["integration_type"]) == ("queued", session_id, "web")
+    assert trace["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    steps = [(one["function"], one["step"], one["at"] is not None) for one in trace["steps"]]
+    assert steps == [
+        ("ingest-web", "accepted", True),
+        ("session-upsert", "recorded", True),
+        ("agent-invoke", "started", False),
+        ("agent-invoke", "answered", False),
+    ]
+    assert trace["steps"][0] == {
+        "function": "ingest-web",
+        "step": "accepted",
+        "at": "2026-01-02T03:04:05.000001Z",
+        "after_ms": 0,
+        "detail": {},
+    }
+    assert trace["steps"][1]["detail"] == {"session": "opened"}
+
+
+def test_a_delivery_is_a_step_and_a_dead_letter_is_told_without_addresses(reader: Reader) -> None:
+    reader.record(integration_type="tool", integration_key="snow-integration")
+    reader.postgres.query(
+        "UPDATE request_logs SET status = 'completed', started_at = '2026-01-02T03:04:05.2Z', attempts = 2, model_calls = 3,"
+        ' completed_at = \'2026-01-02T03:04:06Z\', response_metadata = \'{"usage": {"input_tokens": 7, "output_tokens": 8}}\','
+        " delivery_attempts = 2, delivery_error = 'The webhook answered 500.'"
+    )
+    reader.postgres.query(
+        "INSERT INTO dead_letters (event_source, event_id, event_type, request_id, destination, error_code, event)"
+        " VALUES ('s', 'e', 'agent.response-ready', 'r1', 'http://internal.address/', '500', '{\"data\": \"private\"}')"
+    )
+    answer = reader.status.get("/api/v1/requests/r1/trace", x_api_key=TOOL_KEY)
+    started, answered, delivered = answer.json()["steps"][2:]
+    assert (started["after_ms"], started["detail"]) == (200, {"attempts": 2})
+    assert (answered["after_ms"], answered["detail"]["model_calls"]) == (1000, 3)
+    assert (answered["detail"]["input_tokens"], answered["detail"]["output_tokens"]) == (7, 8)
+    assert (delivered["function"], delivered["at"]) == ("response-dispatch", None)
+    assert delivered["detail"] == {"attempts": 2, "error": "The webhook answered 500."}
+    [letter] = answer.json()["dead_letters"]
+    assert (letter["type"], letter["code"], letter["seen"]) == ("agent.response-ready", "500", 1)
+    assert b"internal.address" not in answer.body
+    assert b"private" not in answer.body
+
+
+def test_a_request_that_was_refused_never_came_to_the_agent(reader: Reader) -> None:
+    reader.postgres.query("UPDATE integration_configs SET enabled = false WHERE integration_type = 'web'")
+
+    reader.upsert.post_event(request_created(request_id="r1", user_id="ann"))
+    trace = reader.get("/api/v1/requests/r1/trace").json()
+    assert (trace["status"], trace["session_id"]) == ("failed", None)
+    assert [one["function"] for one in trace["steps"]] == ["ingest-web", "session-upsert"]
+
+
+def test_only_its_owner_reads_it(reader: Reader) -> None:
+    reader.record()
+    problem(reader.get("/api/v1/requests/r1/trace", user="mallory"), 403)
+    problem(reader.get("/api/v1/requests/r1/trace", x_gateway_secret="wrong"), 401)
+    problem(reader.status.get("/api/v1/requests/r1/trace", x_api_key=OTHER_TOOL_KEY), 403)
+    problem(reader.get("/api/v1/requests/r2/trace"), 404)
