@@ -6,7 +6,7 @@ READY  := $(VENV)/.installed
 FUNCTIONS := $(notdir $(wildcard functions/*))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test chaos check format types lint drift secrets audit migrate dlq operate keys new-integration lock clean generate bump vendor
+.PHONY: help install run demo test chaos check format types lint drift secrets audit migrate dlq operate keys new-integration lock clean generate bump vendor deploy helm-install build-images build-request-mgr-image build-agent-service-image undeploy test-knative
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,3 +94,25 @@ bump: $(READY) ## a new version of common: pyproject.toml, and everything that n
 
 vendor: $(READY) ## put the wheel of common into every function's directory, as func deploy needs it
 	@$(BIN)/python -m infra.deploy vendor
+
+deploy: $(READY) ## the chart, then each function by func (REGISTRY, NAMESPACE, VALUES, REMOTE=1, DRY_RUN=1)
+	@$(BIN)/python -m infra.deploy.steps deploy
+
+helm-install: $(READY) ## the chart with every function, from images (REGISTRY, TAG, NAMESPACE, VALUES, DRY_RUN=1)
+	@$(BIN)/python -m infra.deploy.steps helm-install
+
+build-images: $(READY) ## build and push an image of each function and of the migrations (REGISTRY, TAG, BUILDER, DRY_RUN=1)
+	@$(BIN)/python -m infra.deploy.steps build-images
+
+build-request-mgr-image: $(READY) ## of what was the request manager: every function but agent-invoke
+	@$(BIN)/python -m infra.deploy.steps build-request-mgr-image
+
+build-agent-service-image: $(READY) ## of what was the agent service: agent-invoke
+	@$(BIN)/python -m infra.deploy.steps build-agent-service-image
+
+undeploy: $(READY) ## remove the release and the functions, not the database (NAMESPACE, DRY_RUN=1)
+	@$(BIN)/python -m infra.deploy.steps undeploy
+
+test-knative: $(READY) ## the chart and the whole chain by Knative's own code (builds Helm, func and Go modules: minutes at first)
+	@$(BIN)/python -m infra.deploy.tools .state/knative
+	@KNATIVE_TOOLS=$(CURDIR)/.state/knative $(BIN)/python -m pytest tests/knative $(ARGS)

@@ -17,7 +17,7 @@ SELECT claim_turn(%(request_id)s, %(owner)s, make_interval(secs => %(lease)s), %
 -- name: renew_leases
 WITH renewed AS (
     UPDATE request_sessions SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
-    WHERE session_id = ANY(%(sessions)s::uuid[]) AND lease_owner = %(owner)s
+    WHERE session_id = ANY(%(sessions)s::uuid[]) AND lease_owner = ANY(%(owners)s)
     RETURNING session_id)
 SELECT count(*) FROM renewed
 

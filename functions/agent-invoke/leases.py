@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import socket
 import threading
 import uuid
-from collections import Counter
 
 from common.database import Database
 from common.errors import ServiceError
@@ -16,39 +16,41 @@ log = logging.getLogger(__name__)
 
 
 class Leases:
-    """The sessions whose turn this process runs now. `owner` names the process; no two processes ever share one.
+    """The leases that this process holds now: of each, its owner and its session.
 
     A lease lasts `seconds` and is renewed every third of that; a worker that cannot renew loses it, and then cannot commit.
     """
 
     def __init__(self, database: Database, seconds: float) -> None:
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
         self.seconds = seconds
+        self._process = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+        self._numbers = itertools.count(1)
         self._database = database
-        # A count: the next turn of a session may be claimed before the one that was just committed has dropped its hold.
-        self._held: Counter[str] = Counter()
+        self._held: dict[str, str] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
 
+    def new_owner(self) -> str:
+        """A name for the owner of one lease, that no other claim has, here or elsewhere."""
+        return f"{self._process}:{next(self._numbers)}"
+
     def start(self) -> None:
         """Nothing to prepare: the first lease starts the thread."""
 
-    def hold(self, session_id: str) -> None:
-        """Renew this session's lease from now on."""
+    def hold(self, owner: str, session_id: str) -> None:
+        """Renew this owner's lease of the session from now on."""
         with self._changed:
-            self._held[session_id] += 1
+            self._held[owner] = session_id
             if self._thread is None:
                 self._thread = threading.Thread(target=self._renew, name="leases", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
-    def drop(self, session_id: str) -> None:
+    def drop(self, owner: str) -> None:
         """Renew it no longer."""
         with self._changed:
-            self._held[session_id] -= 1
-            if not self._held[session_id]:
-                del self._held[session_id]
+            del self._held[owner]
 
     def close(self) -> None:
         """Stop renewing."""
@@ -63,11 +65,12 @@ class Leases:
                 self._changed.wait_for(lambda: self._stopping, timeout=self.seconds / 3)
                 if self._stopping:
                     return
-                sessions = sorted(self._held)
-            if not sessions:
+                held = dict(self._held)
+            if not held:
                 continue
             # One that is no longer ours is not renewed; its turn finds that out when it commits.
+            leases = {"sessions": sorted(set(held.values())), "owners": sorted(held), "lease": self.seconds}
             try:
-                self._database.step("renew_leases", {"sessions": sessions, "owner": self.owner, "lease": self.seconds})
+                self._database.step("renew_leases", leases)
             except ServiceError:
-                log.warning("leases could not be renewed", extra={"leases": len(sessions)})
+                log.warning("leases could not be renewed", extra={"leases": len(held)})

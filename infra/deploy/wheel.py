@@ -17,6 +17,9 @@ import tomllib
 from pathlib import Path
 
 LOCK = "infra/deploy/common.lock"
+STATEMENTS = "common/sql/queries.sql"
+# The statements of the recorded version and of the one before it, which must run on the newest schema (docs/upgrade.md).
+CURRENT, PREVIOUS = "infra/deploy/queries/current.sql", "infra/deploy/queries/previous.sql"
 EXCLUDED = "functions/*/wheels/"
 
 
@@ -53,13 +56,18 @@ def problems(root: Path) -> list[str]:
 
 
 def record(root: Path) -> None:
-    """Record a new version's content.
+    """Record a new version's content, and keep the statements of the one before it.
 
     Raises WheelError when the version was recorded with other content.
     """
-    for problem in problems(root):
-        if "make bump" in problem:
-            raise WheelError(problem)
+    found = problems(root)
+    if not found:
+        return
+    if "make bump" in found[0]:
+        raise WheelError(found[0])
+    if (root / CURRENT).is_file():
+        shutil.copy(root / CURRENT, root / PREVIOUS)
+    shutil.copy(root / STATEMENTS, root / CURRENT)
     (root / LOCK).write_text(f"{version(root)} {content_hash(root)}\n", encoding="utf-8")
 
 

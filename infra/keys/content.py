@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 
 KEY_PREFIX = "ssa_"
-SECRET_PREFIX = "whsec_"  # noqa: S105 - Standard Webhooks' prefix of every secret
+SECRET_PREFIX = "whsec_"  # noqa: S105 # pragma: allowlist secret
 MOST = 5  # keys of one name: more is a rotation that nobody finished
 _SHORTEST = 6  # characters of a hash that are enough to name it
 _NAME_LENGTH = 128  # common.events: integration_key

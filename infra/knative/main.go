@@ -2,6 +2,7 @@
 //
 //	knative validate FILE…                                        strict types, SetDefaults, Validate, this project's rules
 //	knative broker -port N -subscriber NAME=URL … FILE…           Knative's multi-tenant broker on the rendered Broker and Triggers
+//	knative funcyaml -schema FILE func.yaml…                      func.yaml against func's own JSON Schema
 //	knative versions                                              the modules this is made of
 package main
 
@@ -40,6 +41,7 @@ func command(arguments []string) error {
 	flags := flag.NewFlagSet(arguments[0], flag.ExitOnError)
 	namespace := flags.String("namespace", "agents", "the namespace of what names none")
 	port := flags.Int("port", 0, "the ingress' port on 127.0.0.1")
+	schema := flags.String("schema", "", "func_yaml-schema.json of the module knative.dev/func")
 	subscribers := pairs{}
 	flags.Var(subscribers, "subscriber", "where a Knative Service is: NAME=URL")
 	if err := flags.Parse(arguments[1:]); err != nil {
@@ -47,6 +49,9 @@ func command(arguments []string) error {
 	}
 	if arguments[0] == "versions" {
 		return versions()
+	}
+	if arguments[0] == "funcyaml" {
+		return checkFuncYAML(*schema, flags.Args())
 	}
 	objects, err := read(flags.Args(), *namespace)
 	if err != nil {

@@ -9,8 +9,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 # A webhook's name: the tool's id, `*` for the one of all tools; of another integration its name, and its key if it has one.
-# A row without a key is for those without a delivery of their own. Counted are answers that never arrived and that nothing is
-# being done about any more.
+# A row without a key is for those without a delivery of their own. Counted are answers that never arrived and that nothing
+# is being done about any more.
 _LIST = """
 SELECT CASE WHEN c.integration_type = 'tool' THEN coalesce(nullif(c.integration_key, ''), '*')
             ELSE concat_ws('/', c.integration_type, nullif(c.integration_key, '')) END AS tool,

@@ -32,6 +32,7 @@ POINTS = (
     ("step.finish_delivery.before", "raise"),
     ("step.finish_delivery.after", "kill"),
     ("publish.before", "raise"),
+    ("placeholder.after", "kill"),
 )
 HANG_SECONDS = 4.0
 

@@ -215,7 +215,7 @@ class TestUsage:
             (("ask", "x" * 32_001), b""),
             (("ask", "--timeout", "soon", "hi"), b""),
             (("--server", "ftp://x", "ask", "hi"), b""),
-            (("--server", "https://me:secret@x", "ask", "hi"), b""),
+            (("--server", "https://me:secret@x", "ask", "hi"), b""),  # pragma: allowlist secret
             (("bogus",), b""),
         ],
     )

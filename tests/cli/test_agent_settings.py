@@ -135,7 +135,7 @@ class TestWhoAsks:
         assert "x-user-id" not in headers
 
     def test_a_token_without_encryption_is_warned_of(self, person: Person) -> None:
-        ran = person.run("--server", "http://agent.invalid", "status", ID, AGENT_TOKEN="t")
+        ran = person.run("--server", "http://agent.invalid", "status", AGENT_TOKEN="t")  # of nothing: nobody is called
         assert "agent: the token goes to http://agent.invalid without encryption" in ran.err
 
 

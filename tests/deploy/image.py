@@ -56,13 +56,14 @@ class Image:
         """Start the Procfile's line (or `command`) and wait until it is ready."""
         line = (self.directory / "Procfile").read_text().strip().removeprefix("web: ")
         path = f"{self._environment / 'bin'}{os.pathsep}/usr/bin:/bin"
-        return Container(command or shlex.split(line), self.directory, {**settings, "PATH": path})
+        return Container(self.name, command or shlex.split(line), self.directory, {**settings, "PATH": path})
 
 
 class Container:
     """A started image; `url` is its address. It knows nothing of this repository or this shell."""
 
-    def __init__(self, command: list[str], directory: Path, environment: dict[str, str]) -> None:
+    def __init__(self, name: str, command: list[str], directory: Path, environment: dict[str, str]) -> None:
+        self.name = name
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._output = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - as long as the process

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.answers import wrong_answer
 from tests.deploy.image import Container, Image, python
 from tests.parts.events import PREFIX, event, request_created
 from tests.parts.functions import ROOT, Event
@@ -35,7 +36,9 @@ def settings(postgres: Postgres, recorder: Recorder) -> dict[str, str]:
 
 
 def deliver(container: Container, given: Event) -> Answer:
-    return container.call("POST", "/", given.body, given.headers)
+    answer = container.call("POST", "/", given.body, given.headers)
+    assert wrong_answer(container.name, answer) is None
+    return answer
 
 
 def ask(container: Container, integration: str) -> None:

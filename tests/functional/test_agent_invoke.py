@@ -283,3 +283,35 @@ def test_what_the_event_says_is_not_what_the_agent_is_asked(chain: Chain) -> Non
     data["request"]["content"] = "what was forged"
     assert chain.agent.post_event(ready.but(data=data)).status == 200
     assert chain.asked() == ["what was recorded"]
+
+
+def test_turns_that_come_late_keep_their_order_and_see_each_other(chain: Chain) -> None:
+    """Regression: two late turns were clamped to the same place, and the second did not see the first."""
+    chain.ask("r9", "hello", accepted_at="2026-01-01T00:00:09Z")
+    later = [chain.record(name, f"it is {name}", accepted_at="2026-01-01T00:00:01Z") for name in ("zzz", "aaa")]
+    for ready in later:
+        assert chain.agent.post_event(ready).status == 200
+    places = chain.postgres.query("SELECT request_id FROM request_logs ORDER BY accepted_at, request_id")
+    assert places == [("r9",), ("zzz",), ("aaa",)]
+    history = "SELECT claim_turn('last', 'x', interval '1 s', 20) -> 'history'"
+    chain.record("last", accepted_at="2026-01-01T00:00:02Z")
+    [(said,)] = chain.postgres.query(history)
+    assert [asked for asked, _ in said] == ["hello", "it is zzz", "it is aaa"]
+
+
+def test_a_claim_that_is_run_again_finds_its_own_lease(chain: Chain) -> None:
+    """Regression: after a cut connection the claim was run again, and waited for its own lease to end."""
+    chain.record("r1")
+    claim = "SELECT claim_turn('r1', 'owner-1', interval '15 s', 20) ->> 'outcome'"
+    assert [chain.postgres.query(claim) for _ in range(2)] == [[("claimed",)]] * 2
+    assert chain.postgres.query(claim.replace("owner-1", "owner-2")) == [("busy",)]
+
+
+def test_a_call_of_the_model_is_counted_even_when_its_worker_is_killed(chain: Chain) -> None:
+    """Regression for P4: the call of a worker that was killed before its commit was not counted."""
+    chain.record("r1")
+    chain.postgres.query("SELECT claim_turn('r1', 'killed', interval '0 s', 20)")
+    chain.postgres.query("UPDATE request_sessions SET lease_until = now() - interval '1 s'")
+    ready = chain.record("r1")
+    assert chain.agent.post_event(ready).status == 200
+    assert chain.postgres.query("SELECT attempts, model_calls FROM request_logs") == [(2, 2)]

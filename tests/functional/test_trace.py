@@ -59,7 +59,8 @@ def test_a_delivery_is_a_step_and_a_dead_letter_is_told_without_addresses(reader
     reader.record(integration_type="tool", integration_key="snow-integration")
     reader.postgres.query(
         "UPDATE request_logs SET status = 'completed', started_at = '2026-01-02T03:04:05.2Z', attempts = 2, model_calls = 3,"
-        ' completed_at = \'2026-01-02T03:04:06Z\', response_metadata = \'{"usage": {"input_tokens": 7, "output_tokens": 8}}\','
+        " completed_at = '2026-01-02T03:04:06Z',"
+        ' response_metadata = \'{"usage": {"input_tokens": 7, "output_tokens": 8}}\','
         " delivery_attempts = 2, delivery_error = 'The webhook answered 500.'"
     )
     reader.postgres.query(
@@ -91,6 +92,6 @@ def test_a_request_that_was_refused_never_came_to_the_agent(reader: Reader) -> N
 def test_only_its_owner_reads_it(reader: Reader) -> None:
     reader.record()
     problem(reader.get("/api/v1/requests/r1/trace", user="mallory"), 403)
-    problem(reader.get("/api/v1/requests/r1/trace", x_gateway_secret="wrong"), 401)
+    problem(reader.get("/api/v1/requests/r1/trace", x_gateway_secret="wrong"), 401)  # pragma: allowlist secret
     problem(reader.status.get("/api/v1/requests/r1/trace", x_api_key=OTHER_TOOL_KEY), 403)
     problem(reader.get("/api/v1/requests/r2/trace"), 404)

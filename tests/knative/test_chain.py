@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_four_messages_at_once_of_one_session_are_all_answered_by_409_and_retrie
     assert {answer["status"] for answer in answers} == {"completed"}
     assert len({answer["session_id"] for answer in answers}) == 1
     times = postgres.query("SELECT started_at, completed_at FROM request_logs ORDER BY accepted_at")
-    assert all(before[1] <= after[0] for before, after in zip(times, times[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(times))
 
 
 def test_a_model_that_fails_for_a_while_is_asked_again(chain: Chain, demo_model: DemoModel) -> None:

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import yaml
 
+from infra.keys.content import new_secret
 from infra.new_integration.plan import Names, NewIntegrationError, plan, with_row
 from tests.parts.net import call
 from tests.parts.samples import GATEWAY_SECRET
@@ -91,11 +92,12 @@ def test_a_second_time_it_is_refused_and_nothing_changes(integrated: Path) -> No
 
 def test_it_runs_on_the_local_platform_and_is_answered(integrated: Path, llama_stack: str, tmp_path: Path) -> None:
     settings = {"LLAMA_STACK_URL": llama_stack, "AUTH_MODE": "gateway", "GATEWAY_SECRET": GATEWAY_SECRET}
+    settings |= {"WEBHOOK_SECRETS": json.dumps({NAME: new_secret()[0]})}
     platform = Platform(tmp_path / "state", settings, integrated / "infra/topology.yaml", integrated)
     try:
         platform.wait_ready()
         # GIVEN where its answers go
-        delivery = {"webhook_url": f"{platform.url}/_platform/webhook/{NAME}", "secret_ref": "snow-integration"}
+        delivery = {"webhook_url": f"{platform.url}/_platform/webhook/{NAME}"}
         with psycopg.connect(platform.description()["database"]["url"], autocommit=True) as connection:
             insert = "INSERT INTO integration_configs (integration_type, delivery) VALUES (%s, %s)"
             connection.execute(insert, (NAME, json.dumps(delivery)))

@@ -18,7 +18,7 @@ from tests.parts.functions import ROOT, Event, Function
 from tests.parts.net import call
 from tests.parts.postgres import Postgres
 from tests.parts.recorder import Recorder
-from tests.parts.samples import BODIES, GATEWAY_SECRET, TOOL_KEY, settings_of_ingest, slack_headers
+from tests.parts.samples import BODIES, GATEWAY_SECRET, TOOL_KEY, slack_headers
 
 CONTRACTS = ROOT / "docs" / "contracts"
 
@@ -81,14 +81,14 @@ def test_asyncapi_refers_to_what_is_there() -> None:
     assert sent == {event_type.removeprefix(events.PREFIX) for event_type in events.MODELS}
 
 
-@pytest.fixture(scope="module")
-def functions(recorder: Recorder, postgres_server: Postgres) -> Iterator[dict[str, Function]]:
-    settings = {**postgres_server.environment(), **settings_of_ingest(recorder.url), "AUTH_MODE": "none"}
-    names = (*(f"ingest-{name}" for name in BODIES), "session-upsert", "request-status")
-    started = {name: Function(name, settings) for name in names}
-    yield started
-    for function in started.values():
-        function.close()
+@pytest.fixture
+def functions(open_functions: dict[str, Function]) -> dict[str, Function]:
+    return open_functions
+
+
+@pytest.fixture
+def recorder(open_broker: Recorder) -> Recorder:
+    return open_broker
 
 
 @pytest.mark.parametrize("integration", BODIES)

@@ -22,7 +22,7 @@ from tests.parts.events import request_created
 from tests.parts.functions import ROOT, Event, Function
 from tests.parts.postgres import Postgres
 from tests.parts.recorder import Recorder
-from tests.parts.samples import BODIES, TOOL_KEY, settings_of_ingest, slack_headers
+from tests.parts.samples import TOOL_KEY, slack_headers
 
 DOCUMENT = json.loads((ROOT / "docs" / "contracts" / "openapi.json").read_text(encoding="utf-8"))
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
@@ -79,18 +79,15 @@ class Target:
 
 
 @pytest.fixture(scope="module")
-def target(recorder: Recorder, postgres_server: Postgres) -> Iterator[Target]:
+def target(open_functions: dict[str, Function], open_broker: Recorder, postgres_server: Postgres) -> Iterator[Target]:
     postgres_server.empty()
-    environment = {**postgres_server.environment(), **settings_of_ingest(recorder.url), "AUTH_MODE": "none"}
-    names = (*(f"ingest-{name}" for name in BODIES), "session-upsert", "request-status")
-    started = {name: Function(name, environment) for name in names}
+    open_broker.clear()
     created = request_created(request_id="r1")
-    session_id = Event.of(started["session-upsert"].post_event(created)).attribute("sessionid")
+    session_id = Event.of(open_functions["session-upsert"].post_event(created)).attribute("sessionid")
     postgres_server.query("UPDATE request_logs SET status = 'completed', response_content = 'x', completed_at = now()")
-    yield Target(started, session_id)
-    for function in started.values():
+    yield Target(open_functions, session_id)
+    for function in open_functions.values():
         assert not [line for line in function.log() if line["level"] == "ERROR"], function.name
-        function.close()
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["right", "wrong"])

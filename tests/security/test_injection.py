@@ -14,7 +14,7 @@ from tests.parts.functions import Event, Function
 from tests.parts.net import Answer, call
 from tests.parts.postgres import Postgres
 from tests.parts.recorder import Recorder
-from tests.parts.samples import BODIES, TOOL_KEY, settings_of_ingest, slack_headers
+from tests.parts.samples import BODIES, TOOL_KEY, slack_headers
 
 NASTY = (
     "'; DROP TABLE request_logs; --",
@@ -33,20 +33,14 @@ NASTY = (
 TABLES = ("request_logs", "request_sessions", "integration_configs", "dead_letters")
 
 
-@pytest.fixture(scope="module")
-def functions(recorder: Recorder, postgres_server: Postgres) -> Iterator[dict[str, Function]]:
-    # Nobody is verified, so that a user_id too can be any text; LOG_LEVEL lets every line be written.
-    settings = {
-        **postgres_server.environment(),
-        **settings_of_ingest(recorder.url),
-        "AUTH_MODE": "none",
-        "LOG_LEVEL": "DEBUG",
-    }
-    names = (*(f"ingest-{name}" for name in BODIES), "session-upsert", "request-status", "dead-letter", "response-dispatch")
-    started = {name: Function(name, settings) for name in names}
-    yield started
-    for function in started.values():
-        function.close()
+@pytest.fixture
+def functions(open_functions: dict[str, Function]) -> dict[str, Function]:
+    return open_functions
+
+
+@pytest.fixture
+def recorder(open_broker: Recorder) -> Recorder:
+    return open_broker
 
 
 def send(function: Function, body: dict[str, Any], **headers: str) -> Answer:

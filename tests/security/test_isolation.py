@@ -12,6 +12,7 @@ from tests.parts.net import Answer, call, problem
 from tests.parts.postgres import Postgres
 from tests.parts.recorder import Recorder
 from tests.parts.samples import BODIES, GATEWAY_SECRET, OTHER_TOOL_KEY, TOOL_KEY, TOOL_KEYS, settings_of_ingest
+from tests.security.conftest import started
 from tests.security.issuer import AUDIENCE, Issuer
 
 
@@ -25,10 +26,7 @@ def functions(issuer_server: Issuer, recorder: Recorder, postgres_server: Postgr
         "TOOL_KEYS": TOOL_KEYS,
     }
     settings = {**postgres_server.environment(), **settings_of_ingest(recorder.url), **jwt}
-    started = {name: Function(name, settings) for name in ("request-status", "session-upsert", "ingest-web")}
-    yield started
-    for function in started.values():
-        function.close()
+    yield from started(("request-status", "session-upsert", "ingest-web"), settings)
 
 
 @pytest.fixture

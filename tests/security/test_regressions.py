@@ -14,16 +14,14 @@ from tests.parts.net import call, problem
 from tests.parts.postgres import Postgres
 from tests.parts.recorder import Recorder
 from tests.parts.samples import BODIES, GATEWAY_SECRET, credentials, settings_of_ingest
+from tests.security.conftest import started
 
 
 @pytest.fixture(scope="module")
 def functions(recorder: Recorder, postgres_server: Postgres) -> Iterator[dict[str, Function]]:
     settings = {**postgres_server.environment(), **settings_of_ingest(recorder.url), "SLACK_API_URL": recorder.url}
     names = ("ingest-web", "session-upsert", "response-dispatch", "dead-letter", "request-status")
-    started = {name: Function(name, {**settings, "SLACK_BOT_TOKEN": "xoxb-test"}) for name in names}
-    yield started
-    for function in started.values():
-        function.close()
+    yield from started(names, {**settings, "SLACK_BOT_TOKEN": "xoxb-test"})
 
 
 def read(functions: dict[str, Function], request_id: str, query: str = "") -> dict[str, object]:

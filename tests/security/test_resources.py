@@ -89,7 +89,7 @@ def app(environ, start):
     return [b"ok"]
 server = Server(app, host="127.0.0.1", port=int(sys.argv[1]), threads=2, body_limit=1024, drain_seconds=1)
 server._server.adj.channel_timeout, server._server.adj.cleanup_interval = 1, 0
-server.run(lambda: print("listening", flush=True))
+server.run(lambda: print("listening", flush=True), lambda: None)
 """
 
 

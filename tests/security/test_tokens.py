@@ -16,6 +16,7 @@ from tests.parts.net import Answer, call, problem
 from tests.parts.postgres import Postgres
 from tests.parts.recorder import Recorder
 from tests.parts.samples import BODIES
+from tests.security.conftest import started
 from tests.security.issuer import AUDIENCE, KID, Issuer, encoded, hs256, new_key, unsigned
 
 FORGERIES: dict[str, Callable[[Issuer], str]] = {
@@ -90,10 +91,7 @@ def settings_of(issuer: Issuer, broker: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def functions(issuer_server: Issuer, recorder: Recorder, postgres_server: Postgres) -> Iterator[dict[str, Function]]:
     settings = {**postgres_server.environment(), **settings_of(issuer_server, recorder.url)}
-    started = {name: Function(name, settings) for name in ("ingest-web", "ingest-cli", "request-status")}
-    yield started
-    for function in started.values():
-        function.close()
+    yield from started(("ingest-web", "ingest-cli", "request-status"), settings)
 
 
 def ask(function: Function, token: str | None, user: str = "ann", **headers: str) -> Answer:

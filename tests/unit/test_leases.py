@@ -1,4 +1,4 @@
-"""The leases of a process, without a database: what is held when turns of one session overlap by a moment."""
+"""The leases of a process: what is renewed when turns of one session overlap by a moment."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from common.database import Database
 
 
 class Renewals:
-    """A database that only notes which sessions were renewed."""
+    """What the thread would send to the database, and when."""
 
     def __init__(self) -> None:
-        self.renewed: list[list[str]] = []
+        self.sent: list[Mapping[str, Any]] = []
         self.came = threading.Event()
 
-    def step(self, name: str, parameters: Mapping[str, Any]) -> int:
+    def step(self, name: str, parameters: Mapping[str, Any]) -> None:
         assert name == "renew_leases"
-        self.renewed.append(parameters["sessions"])
+        self.sent.append(parameters)
         self.came.set()
-        return len(parameters["sessions"])
 
 
 @pytest.fixture
@@ -34,25 +33,16 @@ def renewals() -> Renewals:
 def test_the_next_turns_lease_is_kept_when_the_turn_before_it_lets_go(renewals: Renewals) -> None:
     """Regression: turn 2 was claimed between turn 1's commit and its drop, and then nobody renewed its lease."""
     leases = Leases(cast(Database, renewals), seconds=0.09)
-    leases.hold("s1")  # turn 1
-    leases.hold("s1")  # turn 2
-    leases.drop("s1")  # turn 1 is done
-    renewals.came.clear()
-    assert renewals.came.wait(5)
-    leases.drop("s1")
-    leases.close()
-    assert renewals.renewed[-1] == ["s1"]
-
-
-def test_a_dropped_lease_is_renewed_no_longer(renewals: Renewals) -> None:
-    leases = Leases(cast(Database, renewals), seconds=0.09)
-    leases.hold("s1")
-    leases.hold("s2")
-    assert renewals.came.wait(5)
-    leases.drop("s1")
-    renewals.came.clear()
-    assert renewals.came.wait(5)
+    first, second = leases.new_owner(), leases.new_owner()
+    leases.hold(first, "s1")
+    leases.hold(second, "s1")
+    leases.drop(first)
     renewals.came.clear()
     assert renewals.came.wait(5)
     leases.close()
-    assert renewals.renewed[-1] == ["s2"]
+    assert (renewals.sent[-1]["sessions"], renewals.sent[-1]["owners"]) == (["s1"], [second])
+
+
+def test_owners_are_never_the_same(renewals: Renewals) -> None:
+    one, other = (Leases(cast(Database, renewals), seconds=1) for _ in range(2))
+    assert len({one.new_owner(), one.new_owner(), other.new_owner(), other.new_owner()}) == 4

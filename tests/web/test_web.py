@@ -11,7 +11,7 @@ from playwright.sync_api import Route, expect
 
 from tests.chain.conftest import Chain
 from tests.chain.test_chain import rows
-from tests.parts.net import call
+from tests.parts.net import call, problem
 from tests.platform.support import until
 from tests.web.support import DESKTOP, PHONE, People, Person, Scheme
 
@@ -74,7 +74,7 @@ def test_a_question_is_asked_and_its_answer_read_while_it_is_written(
     person.keeps(f"web-{look}-welcome")
     chain.control_model(word_delay_ms=SLOWLY, delay_ms=300)
     person.asks("I want to refresh my laptop")
-    expect(person.page.get_by_text("Working on it")).to_be_visible()
+    expect(person.page.locator(".progress-text")).to_have_text("Working on it")
     writing = person.page.locator(".answer.writing .answer-body")
     expect(writing).to_contain_text("About “I want to refresh my laptop”")
     early = writing.inner_text()
@@ -96,6 +96,14 @@ def test_a_question_is_asked_and_its_answer_read_while_it_is_written(
     fits(person)
     accessible(person)
     person.keeps(f"web-{look}-answer")
+
+
+def test_the_front_door_gives_browsers_the_page_and_nobody_else(chain: Chain) -> None:
+    door = chain.platform.url
+    assert b"<!doctype html>" in call("GET", f"{door}/", headers={"accept": "text/html"}).body
+    problem(call("GET", f"{door}/"), 405)
+    problem(call("POST", f"{door}/", json_body={}), 404)
+    problem(call("GET", f"{door}/web/none.js"), 404)
 
 
 def test_a_person_is_asked_who_they_are_in_a_dialog_that_is_accessible(people: People) -> None:

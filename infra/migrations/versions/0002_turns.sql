@@ -20,7 +20,7 @@ $$;
 -- The answer of a finished request, as the agent.response-ready event carries it. Made from the row alone: the same
 -- request gives the same bytes whenever it is asked.
 CREATE FUNCTION answer_of(r request_logs) RETURNS jsonb
-LANGUAGE sql IMMUTABLE AS $$
+LANGUAGE sql STABLE AS $$
     SELECT jsonb_build_object(
         'request_id', r.request_id, 'session_id', r.session_id, 'integration_type', r.integration_type,
         'integration_key', r.integration_key, 'user_id', r.user_id, 'status', r.status, 'agent_id', r.agent_id,
@@ -138,7 +138,8 @@ BEGIN
         last_turn_at = greatest(last_turn_at, v_log.accepted_at)
     WHERE session_id = v_log.session_id;
     UPDATE request_logs
-    SET status = 'processing', attempts = attempts + 1, started_at = coalesce(started_at, clock_timestamp())
+    SET status = 'processing', attempts = attempts + 1, model_calls = model_calls + 1,
+        started_at = coalesce(started_at, clock_timestamp())
     WHERE request_id = p_request_id;
     RETURN jsonb_build_object(
         'outcome', 'claimed', 'session_id', v_log.session_id, 'fence', v_session.lease_fence + 1,
@@ -147,7 +148,8 @@ BEGIN
         'history', coalesce((
             SELECT jsonb_agg(jsonb_build_array(h.request_content, h.response_content) ORDER BY h.accepted_at, h.request_id)
             FROM (SELECT accepted_at, request_id, request_content, response_content FROM request_logs
-                  WHERE session_id = v_log.session_id AND status = 'completed' AND accepted_at < v_log.accepted_at
+                  WHERE session_id = v_log.session_id AND status = 'completed'
+                    AND (accepted_at, request_id) < (v_log.accepted_at, v_log.request_id)
                   ORDER BY accepted_at DESC, request_id DESC LIMIT p_history) h), '[]'));
 END
 $$;
@@ -169,7 +171,7 @@ BEGIN
         UPDATE request_logs
         SET status = p ->> 'status', agent_id = p ->> 'agent_id', response_content = p ->> 'content',
             response_metadata = p -> 'metadata', error_code = p ->> 'error_code', error_message = p ->> 'error_message',
-            model_calls = model_calls + (p ->> 'model_calls')::integer, completed_at = clock_timestamp(),
+            model_calls = model_calls + greatest((p ->> 'model_calls')::integer - 1, 0), completed_at = clock_timestamp(),
             processing_time_ms = extract(epoch FROM clock_timestamp() - (normalized_request ->> 'accepted_at')::timestamptz) * 1000
         WHERE request_id = p_request_id AND status = 'processing'
         RETURNING * INTO v_log;

@@ -40,6 +40,7 @@ DECLARE
     v_key     text;
     v_opened  boolean := false;
     v_full    boolean;
+    v_place   timestamptz;
 BEGIN
     SELECT * INTO v_log FROM request_logs WHERE request_id = v_id;
     IF NOT FOUND THEN
@@ -84,13 +85,19 @@ BEGIN
             v_full := NOT v_opened AND (SELECT count(*) FROM request_logs
                                         WHERE session_id = v_session.session_id AND status IN ('queued', 'processing')
                                        ) >= v_config.queue_limit;
-            -- A turn that comes after a later one was started stands behind it: the order kept is the order shown.
+            -- A turn that comes after a later one was started stands behind all that are known: the order kept is the order
+            -- shown, and two that are late keep theirs.
+            v_place := (p ->> 'accepted_at')::timestamptz;
+            IF v_place <= v_session.last_turn_at THEN
+                SELECT max(accepted_at) + interval '1 microsecond' INTO v_place FROM request_logs
+                WHERE session_id = v_session.session_id;
+            END IF;
             INSERT INTO request_logs (request_id, session_id, integration_type, integration_key, user_id, request_type,
                                       request_content, normalized_request, opened_session, cloudevent_id, accepted_at,
                                       status, error_code, error_message, completed_at, processing_time_ms)
             VALUES (v_id, v_session.session_id, v_type, coalesce(p ->> 'integration_key', ''), p ->> 'user_id',
                     p ->> 'request_type', p ->> 'content', p, v_opened, p_event_id,
-                    greatest((p ->> 'accepted_at')::timestamptz, v_session.last_turn_at + interval '1 microsecond'),
+                    v_place,
                     CASE WHEN v_full THEN 'failed' ELSE 'queued' END,
                     CASE WHEN v_full THEN 'queue_full' END,
                     CASE WHEN v_full THEN 'Your earlier messages in this conversation are still being worked on. '
@@ -141,7 +148,8 @@ BEGIN
     SELECT count(*) INTO v_ahead FROM request_logs
     WHERE session_id = v_log.session_id AND status IN ('queued', 'processing')
       AND (accepted_at, request_id) < (v_log.accepted_at, v_log.request_id);
-    IF v_ahead > 0 OR v_session.lease_until > clock_timestamp() THEN
+    -- A lease of this very claim is none of somebody else: the claim is being run again, after its connection was cut.
+    IF v_ahead > 0 OR (v_session.lease_until > clock_timestamp() AND v_session.lease_owner <> p_owner) THEN
         RETURN jsonb_build_object('outcome', 'busy', 'ahead', v_ahead, 'session_id', v_log.session_id,
                                   'lease_until', v_session.lease_until);
     END IF;
@@ -150,16 +158,19 @@ BEGIN
         last_turn_at = greatest(last_turn_at, v_log.accepted_at), turn_claimed_at = clock_timestamp()
     WHERE session_id = v_log.session_id;
     UPDATE request_logs
-    SET status = 'processing', attempts = attempts + 1, started_at = coalesce(started_at, clock_timestamp())
+    -- A call of the model is counted before it is made: who is killed in the middle cannot count it afterwards.
+    SET status = 'processing', attempts = attempts + 1, model_calls = model_calls + 1,
+        started_at = coalesce(started_at, clock_timestamp())
     WHERE request_id = p_request_id;
     RETURN jsonb_build_object(
         'outcome', 'claimed', 'session_id', v_log.session_id, 'fence', v_session.lease_fence + 1,
         'attempt', v_log.attempts + 1, 'agent_id', v_session.current_agent_id, 'request', v_log.normalized_request,
-        'taken_over', v_session.lease_owner IS NOT NULL,
+        'taken_over', v_session.lease_owner <> p_owner,
         'history', coalesce((
             SELECT jsonb_agg(jsonb_build_array(h.request_content, h.response_content) ORDER BY h.accepted_at, h.request_id)
             FROM (SELECT accepted_at, request_id, request_content, response_content FROM request_logs
-                  WHERE session_id = v_log.session_id AND status = 'completed' AND accepted_at < v_log.accepted_at
+                  WHERE session_id = v_log.session_id AND status = 'completed'
+                    AND (accepted_at, request_id) < (v_log.accepted_at, v_log.request_id)
                   ORDER BY accepted_at DESC, request_id DESC LIMIT p_history) h), '[]'));
 END
 $$;
