@@ -72,3 +72,12 @@ def demo_model(demo_model_server: DemoModel) -> Iterator[DemoModel]:
     demo_model_server.reset()
     yield demo_model_server
     demo_model_server.reset()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have left as their `table`, whichever process they ran in."""
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+        for name, table in report.user_properties:
+            if name == "table":
+                terminalreporter.section(report.nodeid)
+                terminalreporter.write_line(table)

@@ -105,8 +105,8 @@ def test_the_same_idempotency_key_twice_is_one_request_one_answer_one_model_call
     assert again["request_id"] == request_id
     until(lambda: _settled(chain), "the broker has delivered everything")
     assert len(chain.model_calls()) == 1
-    assert rows(chain, "SELECT total_requests FROM request_sessions s JOIN request_logs USING (session_id) WHERE request_id = %s",
-                request_id) == [(1,)]  # fmt: skip
+    statement = "SELECT total_requests FROM request_sessions JOIN request_logs USING (session_id) WHERE request_id = %s"
+    assert rows(chain, statement, request_id) == [(1,)]
 
 
 def _settled(chain: Chain) -> bool:

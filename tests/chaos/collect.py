@@ -28,7 +28,9 @@ WHERE completed_at IS NULL OR (delivered_at IS NULL AND integration_type IN ('sl
 """
 _ROWS = """
 SELECT request_id, session_id::text, status, extract(epoch FROM accepted_at)::float8, model_calls, attempts,
-       response_content, error_message, error_code FROM request_logs
+       response_content, error_message, error_code,
+       CASE WHEN status = 'completed' THEN 1 + coalesce(jsonb_array_length(response_metadata -> 'handoffs'), 0) ELSE 0 END
+FROM request_logs
 """
 _MARKS = "SELECT request_id, request_content FROM request_logs WHERE request_content LIKE '%%[r%%-%%]%%'"
 _CHANGES = """

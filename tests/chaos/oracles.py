@@ -130,9 +130,16 @@ def extra_calls(records: Records) -> dict[str, int]:
     extra = {}
     for one in records.accepted:
         row = records.rows.get(one.request_id)
-        if row is not None and calls[one.mark] > row.model_calls:
-            extra[one.request_id] = calls[one.mark] - row.model_calls
+        if row is not None and calls[one.mark] > row.calls_of_answer:
+            extra[one.request_id] = calls[one.mark] - row.calls_of_answer
     return extra
+
+
+def uncounted_calls(records: Records) -> int:
+    """P4: how many calls reached the model that `model_calls` of their request does not count."""
+    calls = Counter(call.mark for call in records.calls)
+    known = [(one.mark, records.rows[one.request_id]) for one in records.accepted if one.request_id in records.rows]
+    return sum(max(0, calls[mark] - row.model_calls) for mark, row in known)
 
 
 def unexplained_calls(records: Records) -> list[Violation]:

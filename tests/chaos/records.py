@@ -31,6 +31,8 @@ class Row:
     content: str | None
     error_message: str | None
     error_code: str | None = None
+    calls_of_answer: int = 0
+    """How many calls of the model its committed answer took; `model_calls` counts those of lost attempts too."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ def render(outcome: Outcome) -> str:
         ("failed with notice", f"{statuses['failed']} {_list(codes)}"),
         *((name, len(found)) for name, found in violations.items()),
         ("extra model calls", f"{extra} of {len(records.calls)}; kills and faults that may cost some: {costly}"),
+        ("calls that model_calls lacks", oracles.uncounted_calls(records)),
         ("turns claimed again", oracles.attempts_beyond_the_first(records)),
         ("deliveries", len(records.sent)),
         ("repeated with the same key", f"{repeats.total()} {_list(repeats)}"),

@@ -22,7 +22,7 @@ def sound() -> Records:
         ),
         results={name: Result(200, "completed", text, None) for name, text in answers.items()},
         rows={
-            name: Row(name, "s2" if name == "c" else "s1", "completed", accepted, 1, 1, answers[name], None)
+            name: Row(name, "s2" if name == "c" else "s1", "completed", accepted, 1, 1, answers[name], None, None, 1)
             for name, accepted in (("a", 1.0), ("b", 2.0), ("c", 1.5))
         },
         changes=tuple(
@@ -165,6 +165,7 @@ def test_an_extra_call_that_nothing_explains_is_seen() -> None:
     records = replace(sound(), calls=(*sound().calls, Call("[c]", 10.4, 10.5)))
     red(records, "unexplained extra model calls")
     assert oracles.extra_calls(records) == {"c": 1}
+    assert oracles.uncounted_calls(records) == 1
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ class TestDraining:
             while not waiting.done():
                 try:
                     socket.create_connection(("127.0.0.1", function.port), timeout=1).close()
-                except ConnectionRefusedError:
+                except ConnectionError:  # refused, or reset by the close that it came too late for
                     break
                 assert time.monotonic() < deadline, "new connections are still taken"
             else:

@@ -108,14 +108,17 @@ def test_a_cloudevent_in_the_answer_enters_as_a_new_event(world: World, new_id: 
     assert len(world.alpha.of(new_id)) == 1
 
 
-def test_a_structured_cloudevent_in_the_answer_enters_too(world: World, new_id: str) -> None:
-    event = {"specversion": "1.0", "id": f"{new_id}.next", "source": "/a", "type": "t.beta", "data": {"n": 2}}
+@pytest.mark.parametrize("named", [{"datacontenttype": "application/json"}, {}], ids=["named", "not-named"])
+def test_a_structured_cloudevent_in_the_answer_enters_too(world: World, new_id: str, named: dict[str, str]) -> None:
+    event = {"specversion": "1.0", "id": f"{new_id}.next", "source": "/a", "type": "t.beta", "data": {"n": 2}, **named}
     world.alpha.script[new_id] = [Answer(200, STRUCTURED, json.dumps(event).encode())]
     world.broker.post("t.alpha", new_id)
 
     (received,) = world.beta.wait_for(f"{new_id}.next")
-    body = json.loads(received.body)
-    assert body.get("data", body) == {"n": 2}
+    assert json.loads(received.body) == {"n": 2}
+    # JSON is what a structured event's data are unless it says otherwise; through Knative's filter that is lost.
+    lost = world.name == "knative" and not named
+    assert received.headers["content-type"] == ("text/plain; charset=utf-8" if lost else "application/json")
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/json"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,14 @@ def test_a_changed_model_is_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_openapi_is_valid() -> None:
     validate(document("openapi.json"), cls=OpenAPIV31SpecValidator)
+
+
+def test_every_path_of_a_public_function_is_in_it_and_no_other() -> None:
+    served = set()
+    for path in ROOT.glob("functions/*/func.py"):
+        text = path.read_text(encoding="utf-8")
+        served |= {rule.replace("<", "{").replace(">", "}") for rule in re.findall(r'"(/api/v1/[^"]*)"', text)}
+    assert set(document("openapi.json")["paths"]) == served
 
 
 def test_asyncapi_refers_to_what_is_there() -> None:
@@ -157,6 +166,10 @@ def test_real_answers_have_what_their_schemas_say_and_nothing_more(
 ) -> None:
     openapi = document("openapi.json")
     created = request_created(request_id="r1")
+    postgres.query(
+        "INSERT INTO dead_letters (event_source, event_id, event_type, request_id, destination, event)"
+        " VALUES ('/s', 'i', 't', 'r1', 'd', '{}')"
+    )
     session_id = Event.of(functions["session-upsert"].post_event(created)).attribute("sessionid")
     state(postgres)
     status = functions["request-status"]
@@ -164,5 +177,7 @@ def test_real_answers_have_what_their_schemas_say_and_nothing_more(
     assert against(openapi, "#/components/schemas/RequestState", shown) == []
     session = status.get(f"/api/v1/sessions/{session_id}").json()
     assert against(openapi, "#/components/schemas/Session", session) == []
+    trace = status.get("/api/v1/requests/r1/trace").json()
+    assert against(openapi, "#/components/schemas/Trace", trace) == []
     missing = status.get("/api/v1/requests/none", x_gateway_secret=GATEWAY_SECRET)
     assert against(openapi, "#/components/schemas/Problem", missing.json()) == []

@@ -172,7 +172,8 @@ class TestSlackReplay:
         recorder.clear()
         form = b"command=%2Fagent&text=hello&user_id=U1&channel_id=C1&team_id=T1&trigger_id=1.2"
         headers = {"content-type": "application/x-www-form-urlencoded"}
-        for proof in ({}, slack_headers(b""), slack_headers(form, secret="wrong"), slack_headers(form, age=301)):
+        by_others = slack_headers(form, secret=SLACK_SECRET[::-1])
+        for proof in ({}, slack_headers(b""), by_others, slack_headers(form, age=301)):
             problem(self.send(slack, {**headers, **proof}, form), 401)
         assert recorder.events == []
 

@@ -21,11 +21,11 @@ from tests.security.issuer import AUDIENCE, Issuer
 
 FUNCTIONS = sorted(path.parent.name for path in ROOT.glob("functions/*/func.py"))
 PLANTED = {
-    "GATEWAY_SECRET": "planted-gateway-secret-4711",
-    "SLACK_SIGNING_SECRET": "planted-signing-secret-4711",
+    "GATEWAY_SECRET": "planted-gateway-secret-4711",  # pragma: allowlist secret
+    "SLACK_SIGNING_SECRET": "planted-signing-secret-4711",  # pragma: allowlist secret
     "SLACK_BOT_TOKEN": "xoxb-planted-bot-token-4711",
-    "LLAMA_STACK_API_KEY": "planted-llama-key-4711",
-    "POSTGRES_PASSWORD": "planted-database-password-4711",
+    "LLAMA_STACK_API_KEY": "planted-llama-key-4711",  # pragma: allowlist secret
+    "POSTGRES_PASSWORD": "planted-database-password-4711",  # pragma: allowlist secret
     "EVENTS_TOKEN": "planted-events-token-4711",
     "TOOL_KEYS": json.dumps({"snow-integration": [sha256("planted-tool-key-4711")]}),
     "WEBHOOK_SECRETS": json.dumps({"snow": "whsec_" + base64.b64encode(b"planted-webhook-secret-4711").decode()}),
@@ -185,7 +185,7 @@ def test_no_secret_shows_when_everything_works(
     upsert.post_event(request_created(request_id="r1", content=CONTENT, conversation_key="another"))
     postgres.query(
         "INSERT INTO integration_configs (integration_type, integration_key, delivery) VALUES ('tool', 'snow', %s)",
-        json.dumps({"webhook_url": f"{recorder.url}hook", "secret_ref": "snow"}),
+        json.dumps({"webhook_url": f"{recorder.url}hook", "secret_ref": "snow"}),  # pragma: allowlist secret
     )
     working = {name: value for name, value in postgres.environment().items() if name.startswith("POSTGRES_")}
     working |= {"SLACK_API_URL": recorder.url + "slack/", "WEBHOOK_URLS_ALLOWED": recorder.url}

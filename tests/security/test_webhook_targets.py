@@ -127,7 +127,7 @@ def test_an_address_of_the_internet(address: str) -> None:
         "",
         "https://",
         "https:///x",
-        "https://user:pass@8.8.8.8/x",
+        "https://user:pass@8.8.8.8/x",  # pragma: allowlist secret
         "https://8.8.8.8@127.0.0.1/x",
         "https://8.8.8.8\\@127.0.0.1/x",
         "https://8.8.8.8:99999/x",
