@@ -32,8 +32,8 @@ run: $(READY) ## the whole platform on this machine: http://localhost:8080 (PORT
 demo: $(READY) ## the document's four requests and a follow-up, answered before your eyes
 	@exec $(BIN)/python -m infra.local.demo
 
-test: $(READY) ## every test, with the real parts (ARGS="-k name" for some)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## every test, with the real parts (ARGS="-k name" for some, JOBS=1 for one file at a time)
+	@$(BIN)/python -m pytest -n $(or $(JOBS),3) --dist loadfile $(ARGS)
 
 bench: $(READY) ## budgets, measured side by side (ARGS="chain" for one part)
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -12,7 +12,7 @@ from cloudevents.http import CloudEvent
 
 from common import faults, metrics, settings
 from common.errors import Unavailable
-from common.events import to_http
+from common.events import label_of, to_http
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +57,15 @@ class Broker:
         try:
             status = self._send("POST", headers, body, _ANSWER_SECONDS)
         except (OSError, HTTPException) as error:
-            metrics.PUBLISHED.labels(event["type"], "failure").inc()
+            metrics.PUBLISHED.labels(label_of(event["type"]), "failure").inc()
             log.warning("the broker does not answer", extra={"error": type(error).__name__})
             raise Unavailable("The request could not be queued now.") from error
         if not 200 <= status < 300:
-            metrics.PUBLISHED.labels(event["type"], "failure").inc()
+            metrics.PUBLISHED.labels(label_of(event["type"]), "failure").inc()
             log.warning("the broker refused an event", extra={"status": status})
             raise Unavailable("The request could not be queued now.")
         faults.point("publish.after")
-        metrics.PUBLISHED.labels(event["type"], "success").inc()
+        metrics.PUBLISHED.labels(label_of(event["type"]), "success").inc()
 
     def check(self) -> None:
         """Whether something answers HTTP where the broker should be (any answer will do: brokers take only events).

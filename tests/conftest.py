@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.parts import real_parts
 from tests.parts.functions import Function
 from tests.parts.llama import DemoModel, LlamaStack
 from tests.parts.postgres import Postgres
@@ -75,9 +76,14 @@ def demo_model(demo_model_server: DemoModel) -> Iterator[DemoModel]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests have left as their `table`, whichever process they ran in."""
-    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+    """Print what tests have left as their `table`, whichever process they ran in, and which real parts were used."""
+    reports = (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed"))
+    for report in reports:
         for name, table in report.user_properties:
             if name == "table":
                 terminalreporter.section(report.nodeid)
                 terminalreporter.write_line(table)
+    used = {directory for report in reports for directory in report.nodeid.split("/")[1:2]}
+    terminalreporter.section("real parts")
+    for line in real_parts.lines(used):
+        terminalreporter.write_line(line)

@@ -25,12 +25,12 @@ def main(context: Context) -> Any:
     letter = Letter.read(context.request)
     database.step("record_dead_letter", letter.row())
     if letter.is_only_a_sign:
-        metrics.DEAD_LETTERS.labels(letter.type, "given_up").inc()
+        metrics.DEAD_LETTERS.labels(events.label_of(letter.type), "given_up").inc()
     elif letter.may_pass and letter.resends < MAX_RESENDS:
-        metrics.DEAD_LETTERS.labels(letter.type, "resent").inc()
+        metrics.DEAD_LETTERS.labels(events.label_of(letter.type), "resent").inc()
         broker.publish(letter.again())
     else:
-        metrics.DEAD_LETTERS.labels(letter.type, "given_up").inc()
+        metrics.DEAD_LETTERS.labels(events.label_of(letter.type), "given_up").inc()
         give_up(letter)
     return "", 204
 

@@ -91,7 +91,7 @@ def _row(function: Function) -> dict[str, Any]:
         "requestSeconds": function.request_seconds,
         "drainSeconds": function.drain_seconds,
         "needs": list(function.needs),
-        "secrets": function.secrets,
+        "secrets": _by_holder(function.secrets),
         "triggers": [{"name": one.name, "attributes": one.attributes} for one in function.triggers],
         "labels": {PUBLISHES: "true"} if function.publishes else {},
     }
@@ -102,6 +102,10 @@ def _row(function: Function) -> dict[str, Any]:
     if function.dead_letter:
         row["deadLetter"] = True
     return row
+
+
+def _by_holder(secrets: dict[str, str]) -> dict[str, list[str]]:
+    return {holder: [one for one in secrets if secrets[one] == holder] for holder in dict.fromkeys(secrets.values())}
 
 
 def _same(root: Path, name: str, text: str) -> bool:

@@ -77,7 +77,7 @@ def load(path: Path = ROOT / "infra/topology.yaml") -> tuple[Function, ...]:
 def _function(name: str, row: Mapping[str, Any], document: Mapping[str, Any]) -> Function:
     needs = tuple(row.get("needs", ()))
     variables = [*(["POSTGRES_PASSWORD"] if "database" in needs else []), *row.get("secrets", ())]
-    holders: dict[str, str] = document["secrets"]
+    holders = {variable: name for name, variables in document["secrets"].items() for variable in variables}
     if unknown := [one for one in variables if one not in holders]:
         raise TableError(f"{name}: add {', '.join(unknown)} to `secrets` in infra/topology.yaml")
     delivery = row.get("delivery")

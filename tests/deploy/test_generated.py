@@ -93,7 +93,7 @@ def test_the_wheel_holds_the_statements_and_the_type_marker(wheel: Path) -> None
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("  SLACK_BOT_TOKEN: slack\n", "", "response-dispatch: add SLACK_BOT_TOKEN to `secrets`"),
+        (", SLACK_BOT_TOKEN]\n", "]\n", "response-dispatch: add SLACK_BOT_TOKEN to `secrets`"),
         ("timeout: PT290S", "timeout: PT295S", "agent-invoke: delivery.timeout must be at most 290 s"),
     ],
 )

@@ -49,8 +49,8 @@ ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: {{ . }}}
 {{- define "ssa.secretNames" -}}
 {{- $holders := dict -}}
 {{- range $_, $row := include "ssa.functions" . | fromYaml -}}
-{{- range $variable, $holder := $row.secrets -}}
-{{- $_ := set $holders $holder (append (get $holders $holder | default list) $variable | uniq | sortAlpha) -}}
+{{- range $holder, $variables := $row.secrets -}}
+{{- $_ := set $holders $holder (concat (get $holders $holder | default list) $variables | uniq | sortAlpha) -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $holders -}}

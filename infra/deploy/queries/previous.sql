@@ -5,17 +5,21 @@
 -- name: record_request
 SELECT record_request(%(request)s::jsonb, %(event_id)s)
 
+-- session-upsert: the same for a reply in a Slack thread, which may be other people's talk.
+-- name: record_thread_reply
+SELECT record_thread_reply(%(request)s::jsonb, %(event_id)s)
+
 -- agent-invoke: take the session's lease for this turn, bring the history.
 -- name: claim_turn
 SELECT claim_turn(%(request_id)s, %(owner)s, make_interval(secs => %(lease)s), %(history)s)
 
--- agent-invoke: keep every lease of this process alive. The leases that are still ours come back.
+-- agent-invoke: keep every lease of this process alive; how many are still ours.
 -- name: renew_leases
 WITH renewed AS (
     UPDATE request_sessions SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
-    WHERE session_id = ANY(%(sessions)s::uuid[]) AND lease_owner = %(owner)s
+    WHERE session_id = ANY(%(sessions)s::uuid[]) AND lease_owner = ANY(%(owners)s)
     RETURNING session_id)
-SELECT coalesce(array_agg(session_id::text), '{}') FROM renewed
+SELECT count(*) FROM renewed
 
 -- agent-invoke: commit the answer and give the lease back, if it is still ours.
 -- name: finish_turn
@@ -29,9 +33,37 @@ SELECT release_turn(%(request_id)s, %(owner)s, %(fence)s, %(model_calls)s)
 -- name: begin_delivery
 SELECT begin_delivery(%(request_id)s, make_interval(secs => %(lease)s))
 
+-- response-dispatch: the same for Slack, with the sign that the answer replaces.
+-- name: begin_slack_delivery
+SELECT begin_slack_delivery(%(request_id)s, make_interval(secs => %(lease)s))
+
+-- response-dispatch: may the "thinking" sign be posted?
+-- name: begin_placeholder
+SELECT begin_placeholder(%(request_id)s, make_interval(secs => %(lease)s))
+
+-- response-dispatch: it was posted, or not, or nobody knows.
+-- name: finish_placeholder
+SELECT finish_placeholder(%(request_id)s, %(channel)s, %(ts)s, %(nothing_there)s)
+
 -- response-dispatch: it was sent, or why not.
 -- name: finish_delivery
 SELECT finish_delivery(%(request_id)s, %(reference)s, %(error)s)
+
+-- response-dispatch: it was not sent after all; as if it had not begun.
+-- name: release_delivery
+SELECT release_delivery(%(request_id)s)
+
+-- response-dispatch: the place will never take it.
+-- name: refuse_delivery
+SELECT refuse_delivery(%(request_id)s, %(error)s)
+
+-- response-dispatch: a webhook said that it is gone. True for the one who switched it off.
+-- name: disable_webhook
+SELECT disable_webhook(%(type)s, %(key)s, %(url)s, %(reason)s)
+
+-- dead-letter: the broker gave a delivery up.
+-- name: give_up_delivery
+SELECT give_up_delivery(%(request_id)s, %(error)s)
 
 -- dead-letter: end a request that cannot be finished.
 -- name: fail_request
@@ -46,6 +78,46 @@ SET seen = d.seen + 1, resends = greatest(d.resends, excluded.resends), error_co
     error_data = excluded.error_data, updated_at = now()
 RETURNING dead_letter_id
 
+-- session-sweep: one batch of active sessions to look at.
+-- name: sweep_active
+SELECT sweep_active(%(limit)s, make_interval(days => %(retention)s))
+
+-- session-sweep: one batch of past sessions with requests past retention.
+-- name: sweep_past
+SELECT sweep_past(%(limit)s, make_interval(days => %(retention)s))
+
+-- session-sweep: one batch of refused requests past retention.
+-- name: sweep_sessionless
+SELECT sweep_sessionless(%(limit)s, make_interval(days => %(retention)s))
+
+-- session-sweep: one batch of dead letters past retention.
+-- name: sweep_dead_letters
+SELECT sweep_dead_letters(%(limit)s, make_interval(days => %(retention)s))
+
+-- session-sweep: pieces of answers, kept for longer than any turn and any reader's stream lasts.
+-- name: sweep_chunks
+SELECT drop_chunks(interval '15 minutes')
+
+-- session-sweep: requests that stopped moving.
+-- name: stalled_requests
+SELECT stalled_requests(make_interval(secs => %(stalled)s), %(max)s, %(limit)s)
+
+-- session-sweep: their session events were sent again.
+-- name: note_resumed
+SELECT note_resumed(%(request_ids)s, make_interval(secs => %(stalled)s))
+
+-- session-sweep: answers that did not arrive.
+-- name: undelivered_answers
+SELECT undelivered_answers(make_interval(secs => %(stalled)s), %(max)s, %(limit)s)
+
+-- session-sweep: their events were sent again.
+-- name: note_redelivered
+SELECT note_redelivered(%(request_ids)s, make_interval(secs => %(stalled)s))
+
+-- session-sweep: they are given up.
+-- name: note_undeliverable
+SELECT note_undeliverable(%(request_ids)s, %(error)s)
+
 -- request-status: one request, as its owner may see it.
 -- name: get_request
 SELECT jsonb_build_object(
@@ -54,6 +126,22 @@ SELECT jsonb_build_object(
     'content', response_content, 'metadata', response_metadata, 'error_code', error_code, 'error_message', error_message,
     'user_id', user_id, 'integration_key', integration_key)
 FROM request_logs WHERE request_id = %(request_id)s
+
+-- request-status: a request's times, and what became of its events.
+-- name: get_trace
+SELECT jsonb_build_object(
+    'request_id', r.request_id, 'session_id', r.session_id, 'integration_type', r.integration_type, 'status', r.status,
+    'user_id', r.user_id, 'integration_key', r.integration_key, 'traceparent', r.normalized_request -> 'traceparent',
+    'accepted_at', (r.normalized_request ->> 'accepted_at')::timestamptz, 'recorded_at', r.recorded_at,
+    'opened_session', r.opened_session, 'started_at', r.started_at, 'attempts', r.attempts, 'model_calls', r.model_calls,
+    'completed_at', r.completed_at, 'agent_id', r.agent_id, 'usage', r.response_metadata -> 'usage',
+    'error_code', r.error_code, 'delivery_attempts', r.delivery_attempts, 'delivered_at', r.delivered_at,
+    'delivery_error', r.delivery_error,
+    'dead_letters', coalesce((
+        SELECT jsonb_agg(jsonb_build_object('type', d.event_type, 'code', d.error_code, 'seen', d.seen,
+                                            'resends', d.resends, 'at', d.updated_at) ORDER BY d.dead_letter_id)
+        FROM dead_letters d WHERE d.request_id = r.request_id), '[]'))
+FROM request_logs r WHERE r.request_id = %(request_id)s
 
 -- request-status: a session and its newest turns, oldest first.
 -- name: get_session
@@ -69,6 +157,24 @@ SELECT jsonb_build_object(
               ORDER BY accepted_at DESC, request_id DESC LIMIT %(limit)s) t), '[]'))
 FROM request_sessions s WHERE s.session_id = %(session_id)s::uuid
 
+-- agent-invoke: pieces of answers that are being written.
+-- name: append_chunks
+SELECT append_chunks(%(chunks)s::jsonb)
+
+-- request-status: have this request's readers woken at every piece.
+-- name: follow_request
+SELECT follow_request(%(request_id)s)
+
+-- request-status: the request's state, and the pieces of its newest attempt that come after the reader's last one.
+-- name: get_chunks
+SELECT jsonb_build_object('status', r.status, 'chunks', CASE WHEN r.completed_at IS NULL THEN coalesce((
+    SELECT jsonb_agg(jsonb_build_array(c.attempt, c.seq, c.content) ORDER BY c.seq)
+    FROM response_chunks c
+    WHERE c.request_id = r.request_id AND (c.attempt, c.seq) > (%(attempt)s, %(seq)s)
+      AND c.attempt = (SELECT max(n.attempt) FROM response_chunks n WHERE n.request_id = r.request_id)), '[]')
+    ELSE '[]' END)
+FROM request_logs r WHERE r.request_id = %(request_id)s
+
 -- readiness: the database answers, and the newest step exists.
 -- name: ready
-SELECT to_regprocedure('begin_delivery(text, interval)')::text
+SELECT to_regprocedure('note_undeliverable(text[], text)')::text
