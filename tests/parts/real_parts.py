@@ -24,8 +24,8 @@ _POSTGRES = {
     "platform",
     "new_integration",
 }
-_STACK = {"agent", "functional", "chain", "chaos", "web", "cli", "slack", "new_integration"}
-_BROKER = {"broker", "chain", "chaos", "platform", "web", "cli", "slack", "new_integration"}
+_STACK = {"agent", "functional", "chain", "chaos", "web", "cli", "slack", "new_integration", "knative"}
+_BROKER = {"broker", "chain", "chaos", "platform", "web", "cli", "slack", "new_integration", "knative"}
 _BROWSER = {"web"}
 
 
@@ -37,6 +37,8 @@ def lines(directories: set[str]) -> Iterator[str]:
         yield f"Llama Stack: server {_llama_stack()} in its own environment, in front of the scripted model"
     if directories & _BROKER:
         yield "Broker and Triggers: the local stand-in (infra/local/broker); Knative's own: make test-knative"
+    if "knative" in directories:
+        yield "Knative: the broker's own ingress, filter and fan-out, built from the modules named above"
     if directories & _BROWSER:
         yield f"Browser: {_version('chromium', '--version')}"
     yield "Functions: each in a process of its own, behind the production host"
