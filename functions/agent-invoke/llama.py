@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from types import ModuleType
@@ -136,15 +136,18 @@ class Llama:
             request["tools"] = [dict(tool) for tool in tools]
         if temperature is not None:
             request["temperature"] = temperature
-        # Named by the newer client only, so they go around the older one's signature.
-        newer = {"max_output_tokens": max_tokens, "top_p": top_p}
-        extra = {name: value for name, value in newer.items() if value is not None}
+        if max_tokens is not None:
+            request["max_output_tokens"] = max_tokens
+        if top_p is not None:
+            request["top_p"] = top_p
+        # By the client's own `post`, not by `responses.create`: that walks through every part of the request and the
+        # answer to make typed objects of them, and all that is wanted is the JSON (docs/performance.md).
         try:
-            self._find_path(loaded, deadline)
+            path = self._find_path(loaded, deadline)
             if on_text is None:
-                body = _whole(loaded, deadline, stream=False, extra_body=extra, **request)
+                body = _whole(loaded, deadline, path, request)
             else:
-                body = _streamed(loaded, deadline, on_text, extra_body=extra, **request)
+                body = _streamed(loaded, deadline, path, request, on_text)
         except loaded.module.APITimeoutError as error:
             self._path = None
             raise Unavailable("The agent did not answer in time.") from error
@@ -181,40 +184,36 @@ class Llama:
         module, httpx = _import_client()
         http = module.DefaultHttpxClient(
             limits=httpx.Limits(max_connections=200, max_keepalive_connections=64, keepalive_expiry=KEEPALIVE),
-            event_hooks={"request": [self._adapt]},
+            event_hooks={"request": [_without_version]},
         )
         client = module.LlamaStackClient(
             base_url=self._url, api_key=self._api_key, timeout=self.timeout, max_retries=0, http_client=http
         )
         return _Loaded(module, httpx, client)
 
-    def _adapt(self, request: Any) -> None:
-        """Make a request of any client fit the server: no version check, and the path that the server has."""
-        # Servers up to 0.7 answer 426 to another version, although these calls are the same in all of them.
-        request.headers.pop("X-LlamaStack-Client-Version", None)
-        path, wanted = request.url.path, self._path
-        for known in (_OLD_PATH, _NEW_PATH):
-            if request.method == "POST" and wanted is not None and path.endswith(known):
-                request.url = request.url.copy_with(path=path.removesuffix(known) + wanted)
-                return
-
-    def _find_path(self, loaded: _Loaded, deadline: float) -> None:
-        """Ask the server once where its Responses API is; after a failure again, as it may be another."""
-        if self._path is not None:
-            return
+    def _find_path(self, loaded: _Loaded, deadline: float) -> str:
+        """Where the server's Responses API is: asked once, and after a failure again, as it may be another server."""
+        found = self._path
+        if found is not None:
+            return found
         options = {"params": {"limit": 1}, "timeout": _left(loaded, deadline)}
+        found = _OLD_PATH
         try:
             loaded.client.get(_OLD_PATH, cast_to=loaded.httpx.Response, options=options)
         except loaded.module.NotFoundError:
-            self._path = _NEW_PATH
+            found = _NEW_PATH
         except loaded.module.APIStatusError as error:
             # The route is there, only listing is not allowed or does not work (0.2.12 with its PostgreSQL
             # store).
             if error.status_code not in (405, 500):
                 raise
-            self._path = _OLD_PATH
-        else:
-            self._path = _OLD_PATH
+        self._path = found
+        return found
+
+
+def _without_version(request: Any) -> None:
+    # Servers up to 0.7 answer 426 to another version, although these calls are the same in all of them.
+    request.headers.pop("X-LlamaStack-Client-Version", None)
 
 
 def _import_client() -> tuple[ModuleType, ModuleType]:
@@ -232,20 +231,25 @@ def _import_client() -> tuple[ModuleType, ModuleType]:
     return llama_stack_client, httpx
 
 
-def _whole(loaded: _Loaded, deadline: float, **request: Any) -> object:
-    """Ask for the whole answer at once; its body, or None when it is none."""
-    answer = loaded.client.responses.create(**request, timeout=_left(loaded, deadline))
-    return answer.to_dict() if hasattr(answer, "to_dict") else None
+def _whole(loaded: _Loaded, deadline: float, path: str, request: Mapping[str, object]) -> object:
+    """Ask for the whole answer at once; its body."""
+    answer = loaded.client.post(
+        path, cast_to=loaded.httpx.Response, body=request, options={"timeout": _left(loaded, deadline)}
+    )
+    return answer.json()
 
 
-def _streamed(loaded: _Loaded, deadline: float, on_text: Callable[[str], None], **request: Any) -> object:
+def _streamed(
+    loaded: _Loaded, deadline: float, path: str, request: Mapping[str, object], on_text: Callable[[str], None]
+) -> object:
     """Ask for the answer as it is written; its body once it is complete."""
-    streaming = loaded.client.responses.with_streaming_response
-    asked = streaming.create(**request, stream=True, timeout=_left(loaded, deadline))
-    with asked as answer, _cut_off(answer.http_response, deadline):
+    options = {"timeout": _left(loaded, deadline)}
+    body = {**request, "stream": True}
+    answer = loaded.client.post(path, cast_to=loaded.httpx.Response, body=body, options=options, stream=True)
+    with closing(answer), _cut_off(answer, deadline):
         if not answer.headers.get("content-type", "").startswith("text/event-stream"):
             return json.loads(answer.read())  # what stands between cannot stream, and sent it whole
-        return completed(answer.iter_bytes(), on_text, request["model"])
+        return completed(answer.iter_bytes(), on_text, str(request["model"]))
 
 
 @contextmanager
