@@ -19,7 +19,10 @@ from common.errors import ServiceError
 log = logging.getLogger(__name__)
 
 BATCH_SECONDS = 0.08
-"""The least time between two chunks of an answer; its first words go at once."""
+"""The least time between two chunks of an answer."""
+
+FIRST_SECONDS = 0.03
+"""How long the first words wait: an answer that is whole by then needs no preview, and costs no statement."""
 
 _READ_LIVE = frozenset({"web", "cli"})  # Slack and tools are sent the whole answer
 
@@ -37,7 +40,7 @@ class Stream:
         self.next_at = 0.0
 
     def write(self, text: str) -> None:
-        """Tell the reader `text`, at once or with what comes within BATCH_SECONDS."""
+        """Tell the reader `text`, soon: the first words after FIRST_SECONDS, what follows within BATCH_SECONDS."""
         self._streams.add(self, text if self._begun else text.lstrip())
 
     def take_back(self) -> None:
@@ -47,7 +50,9 @@ class Stream:
     def append(self, text: str) -> bool:
         """Add text to what is to be written; whether there is anything then. The caller holds the lock of `streams`."""
         self.text += text
-        self._begun = self._begun or bool(text)
+        if text and not self._begun:
+            self._begun = True
+            self.next_at = max(self.next_at, time.monotonic() + FIRST_SECONDS)
         return self._ready()
 
     def forget(self) -> bool:

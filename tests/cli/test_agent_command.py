@@ -68,8 +68,8 @@ class TestAsk:
         assert len({call["last_user_message"] for call in demo_model.calls()}) == 1
 
     def test_no_answer_in_time_is_exit_code_4_and_the_work_goes_on(self, ann: Person, demo_model: DemoModel) -> None:
-        demo_model.control(delay_ms=1500)
-        ran = ann.run("ask", "--json", "--timeout", "0.3", QUESTION)
+        demo_model.control(delay_ms=6000)  # longer than two commands take to start, also on a busy machine
+        ran = ann.run("ask", "--json", "--timeout", "0.3", "Which printers are there?")
         error = ran.json()["error"]
         assert (ran.code, error["code"]) == (4, "not_yet")
         assert ann.run("status", error["request_id"]).code == 4
