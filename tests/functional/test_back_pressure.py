@@ -224,7 +224,7 @@ def test_a_webhook_that_hangs_delays_no_other(
         started = time.monotonic()
         for one in live:
             assert dispatch.post_event(one).status == 204
-        assert time.monotonic() - started < 5  # a send that hangs takes 20 s; measured: 10 answers in 0.15 s
+        assert time.monotonic() - started < 5  # a send that hangs takes 20 s
         assert len(recorder.events) == 10
         held_off = [one.result() for one in first_of(stuck, 8)]
         assert [one.status for one in held_off] == [503] * 8

@@ -52,9 +52,13 @@ CREATE TABLE request_sessions (
     lease_until          timestamptz,
     lease_fence          bigint NOT NULL DEFAULT 0,
     last_turn_at         timestamptz,               -- accepted_at of the newest turn that was ever claimed
+    turn_claimed_at      timestamptz,               -- the newest attempt at a turn of this session
     last_request_id      text,
     last_request_at      timestamptz,
     expires_at           timestamptz NOT NULL,
+    -- When session-sweep looks at this session next, not when it ends: a request moves expires_at and leaves this alone, and
+    -- the sweep moves it on. While active: not later than expires_at. Afterwards: not later than its oldest request.
+    check_at             timestamptz NOT NULL DEFAULT now(),
     created_at           timestamptz NOT NULL DEFAULT now(),
     updated_at           timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT request_sessions_id PRIMARY KEY (session_id)
@@ -89,6 +93,11 @@ CREATE TABLE request_logs (
     delivered_at       timestamptz,
     delivery_reference text,                        -- what the channel calls our message
     delivery_error     text,
+    undeliverable_at   timestamptz,                 -- its delivery was given up; delivery_error says why
+    resumes            integer NOT NULL DEFAULT 0,  -- how often session-sweep sent its session event again
+    resumed_at         timestamptz,
+    redeliveries       integer NOT NULL DEFAULT 0,  -- how often session-sweep sent its answer's event again
+    redelivered_at     timestamptz,
     accepted_at        timestamptz NOT NULL,        -- the turn's place in its session
     recorded_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
     started_at         timestamptz,
@@ -122,3 +131,14 @@ CREATE TABLE dead_letters (
     CONSTRAINT dead_letters_event UNIQUE (event_source, event_id, destination)
 );
 CREATE INDEX dead_letters_request ON dead_letters (request_id);
+
+-- What session-sweep looks for. No column that every request updates is indexed: a session's row keeps its HOT updates.
+CREATE INDEX request_sessions_check ON request_sessions (check_at) WHERE status = 'active';
+CREATE INDEX request_sessions_past ON request_sessions (check_at) WHERE status <> 'active';
+-- Requests that were refused before they had a session; the others are found by their session.
+CREATE INDEX request_logs_sessionless ON request_logs (recorded_at) WHERE session_id IS NULL;
+-- Answers on their way, of integrations whose answers are sent: small, whatever the table's size.
+CREATE INDEX request_logs_undelivered ON request_logs (completed_at)
+    WHERE completed_at IS NOT NULL AND delivered_at IS NULL AND undeliverable_at IS NULL
+      AND integration_type NOT IN ('web', 'cli');
+CREATE INDEX dead_letters_age ON dead_letters (updated_at);

@@ -32,7 +32,8 @@ LANGUAGE sql STABLE AS $$
         'traceparent', r.normalized_request -> 'traceparent')
 $$;
 
--- session-upsert: find or create the session of a conversation and log the request once.
+-- session-upsert: find or create the session of a conversation and log the request once. A session's queue is bounded: the
+-- request that is one too many is recorded as failed and answered so; the session's next turn does not count it.
 CREATE FUNCTION record_request(p jsonb, p_event_id text) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -43,6 +44,8 @@ DECLARE
     v_session request_sessions;
     v_key     text;
     v_opened  boolean := false;
+    v_full    boolean;
+    v_place   timestamptz;
 BEGIN
     SELECT * INTO v_log FROM request_logs WHERE request_id = v_id;
     IF NOT FOUND THEN
@@ -67,27 +70,48 @@ BEGIN
                 IF FOUND AND v_session.expires_at > clock_timestamp() THEN
                     EXIT;
                 ELSIF FOUND THEN
-                    UPDATE request_sessions SET status = 'expired', updated_at = clock_timestamp()
+                    UPDATE request_sessions
+                    SET status = 'expired', check_at = created_at, updated_at = clock_timestamp()
                     WHERE session_id = v_session.session_id;
                 END IF;
                 INSERT INTO request_sessions (integration_type, user_id, conversation_key, channel_id, thread_id,
-                                              external_session_id, current_agent_id, integration_metadata, expires_at)
+                                              external_session_id, current_agent_id, integration_metadata, expires_at,
+                                              check_at)
                 VALUES (v_type, p ->> 'user_id', v_key, p ->> 'channel_id', p ->> 'thread_id',
                         p ->> 'external_session_id', v_config.default_agent_id, coalesce(p -> 'metadata', '{}'),
-                        clock_timestamp() + v_config.idle_timeout)
+                        clock_timestamp() + v_config.idle_timeout,
+                        clock_timestamp() + least(v_config.idle_timeout, interval '1 day'))
                 ON CONFLICT (integration_type, conversation_key) WHERE status = 'active' DO NOTHING
                 RETURNING * INTO v_session;
                 v_opened := FOUND;
                 EXIT WHEN v_opened;                 -- else somebody else just made it: take theirs
             END LOOP;
-            -- A turn that comes after a later one was started stands behind it: the order kept is the order shown.
+            -- Exact, because the session's row is locked; the partial index holds only what is unfinished.
+            v_full := NOT v_opened AND (SELECT count(*) FROM request_logs
+                                        WHERE session_id = v_session.session_id AND status IN ('queued', 'processing')
+                                       ) >= v_config.queue_limit;
+            -- A turn that comes after a later one was started stands behind all that are known: the order kept is the order
+            -- shown, and two that are late keep theirs.
+            v_place := (p ->> 'accepted_at')::timestamptz;
+            IF v_place <= v_session.last_turn_at THEN
+                SELECT max(accepted_at) + interval '1 microsecond' INTO v_place FROM request_logs
+                WHERE session_id = v_session.session_id;
+            END IF;
             INSERT INTO request_logs (request_id, session_id, integration_type, integration_key, user_id, request_type,
-                                      request_content, normalized_request, opened_session, cloudevent_id, accepted_at)
+                                      request_content, normalized_request, opened_session, cloudevent_id, accepted_at,
+                                      status, error_code, error_message, completed_at, processing_time_ms)
             VALUES (v_id, v_session.session_id, v_type, coalesce(p ->> 'integration_key', ''), p ->> 'user_id',
                     p ->> 'request_type', p ->> 'content', p, v_opened, p_event_id,
-                    greatest((p ->> 'accepted_at')::timestamptz, v_session.last_turn_at + interval '1 microsecond'))
+                    v_place,
+                    CASE WHEN v_full THEN 'failed' ELSE 'queued' END,
+                    CASE WHEN v_full THEN 'queue_full' END,
+                    CASE WHEN v_full THEN 'Your earlier messages in this conversation are still being worked on. '
+                                          'Please wait for their answers, then send this message again.' END,
+                    CASE WHEN v_full THEN clock_timestamp() END, CASE WHEN v_full THEN 0 END)
             ON CONFLICT (request_id) DO NOTHING;
-            IF FOUND THEN
+            IF FOUND AND v_full THEN
+                PERFORM pg_notify('turns', v_id);
+            ELSIF FOUND THEN
                 UPDATE request_sessions
                 SET total_requests = total_requests + 1, last_request_id = v_id, last_request_at = clock_timestamp(),
                     expires_at = clock_timestamp() + v_config.idle_timeout, updated_at = clock_timestamp()
@@ -98,7 +122,7 @@ BEGIN
         END IF;
         SELECT * INTO v_log FROM request_logs WHERE request_id = v_id;
     END IF;
-    IF v_log.session_id IS NULL THEN                -- refused: there is an answer, and it is no
+    IF v_log.session_id IS NULL OR v_log.error_code = 'queue_full' THEN     -- refused: there is an answer, and it is no
         RETURN jsonb_build_object('outcome', 'failed', 'answer', answer_of(v_log));
     END IF;
     RETURN jsonb_build_object(
@@ -107,7 +131,8 @@ BEGIN
 END
 $$;
 
--- agent-invoke: take the session's lease for a turn, if it is this turn's time, and bring what the agent needs.
+-- agent-invoke: take the session's lease for a turn, if it is this turn's time, and bring what the agent needs. The session's
+-- row says when a turn was last tried, so that the sweep leaves alone what moves.
 CREATE FUNCTION claim_turn(p_request_id text, p_owner text, p_lease interval, p_history integer) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -129,22 +154,24 @@ BEGIN
     SELECT count(*) INTO v_ahead FROM request_logs
     WHERE session_id = v_log.session_id AND status IN ('queued', 'processing')
       AND (accepted_at, request_id) < (v_log.accepted_at, v_log.request_id);
-    IF v_ahead > 0 OR v_session.lease_until > clock_timestamp() THEN
+    -- A lease of this very claim is none of somebody else: the claim is being run again, after its connection was cut.
+    IF v_ahead > 0 OR (v_session.lease_until > clock_timestamp() AND v_session.lease_owner <> p_owner) THEN
         RETURN jsonb_build_object('outcome', 'busy', 'ahead', v_ahead, 'session_id', v_log.session_id,
                                   'lease_until', v_session.lease_until);
     END IF;
     UPDATE request_sessions
     SET lease_owner = p_owner, lease_until = clock_timestamp() + p_lease, lease_fence = lease_fence + 1,
-        last_turn_at = greatest(last_turn_at, v_log.accepted_at)
+        last_turn_at = greatest(last_turn_at, v_log.accepted_at), turn_claimed_at = clock_timestamp()
     WHERE session_id = v_log.session_id;
     UPDATE request_logs
+    -- A call of the model is counted before it is made: who is killed in the middle cannot count it afterwards.
     SET status = 'processing', attempts = attempts + 1, model_calls = model_calls + 1,
         started_at = coalesce(started_at, clock_timestamp())
     WHERE request_id = p_request_id;
     RETURN jsonb_build_object(
         'outcome', 'claimed', 'session_id', v_log.session_id, 'fence', v_session.lease_fence + 1,
         'attempt', v_log.attempts + 1, 'agent_id', v_session.current_agent_id, 'request', v_log.normalized_request,
-        'taken_over', v_session.lease_owner IS NOT NULL,
+        'taken_over', v_session.lease_owner <> p_owner,
         'history', coalesce((
             SELECT jsonb_agg(jsonb_build_array(h.request_content, h.response_content) ORDER BY h.accepted_at, h.request_id)
             FROM (SELECT accepted_at, request_id, request_content, response_content FROM request_logs
@@ -208,7 +235,8 @@ BEGIN
 END
 $$;
 
--- dead-letter: the request cannot be finished; end it as failed, whether or not it was ever recorded.
+-- dead-letter: the request cannot be finished; end it as failed, whether or not it was ever recorded. It is looked at again
+-- once its session is locked: a worker may have taken it up meanwhile.
 CREATE FUNCTION fail_request(p_request_id text, p_request jsonb, p_event_id text, p_code text, p_message text) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -231,6 +259,7 @@ BEGIN
     END IF;
     IF v_log.session_id IS NOT NULL THEN
         SELECT * INTO v_session FROM request_sessions WHERE session_id = v_log.session_id FOR UPDATE;
+        SELECT * INTO v_log FROM request_logs WHERE request_id = p_request_id;
         IF v_log.status = 'processing' AND v_session.lease_until > clock_timestamp() THEN
             RETURN jsonb_build_object('outcome', 'busy');
         END IF;
@@ -249,6 +278,7 @@ END
 $$;
 
 -- response-dispatch: what is to be sent where, taken for p_lease so that a second delivery of the event does not send too.
+-- What would go to a webhook that is switched off is not sent, and that is recorded.
 CREATE FUNCTION begin_delivery(p_request_id text, p_lease interval) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -266,6 +296,13 @@ BEGIN
         RETURN jsonb_build_object('outcome', 'busy');
     END IF;
     v_config := integration_config(v_log.integration_type, v_log.integration_key);
+    IF v_config.delivery ? 'disabled_at' THEN
+        UPDATE request_logs
+        SET undeliverable_at = coalesce(undeliverable_at, clock_timestamp()),
+            delivery_error = 'Not sent: the webhook is switched off since ' || (v_config.delivery ->> 'disabled_at') || '.'
+        WHERE request_id = p_request_id;
+        RETURN jsonb_build_object('outcome', 'disabled');
+    END IF;
     UPDATE request_logs SET delivery_attempts = delivery_attempts + 1, delivery_until = clock_timestamp() + p_lease
     WHERE request_id = p_request_id;
     RETURN jsonb_build_object('outcome', 'send', 'attempt', v_log.delivery_attempts + 1, 'answer', answer_of(v_log),
