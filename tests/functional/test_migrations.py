@@ -32,8 +32,9 @@ class Database:
         assert ran.returncode == 0, ran.stderr
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
-        names = {"HOST": "host", "PORT": "port", "DB": "dbname", "USER": "user", "PASSWORD": "password"}
-        found = {key: self._environment[f"POSTGRES_{name}"] for name, key in names.items()}
+        words = {"HOST": "host", "PORT": "port", "DB": "dbname", "USER": "user"}
+        found = {key: self._environment[f"POSTGRES_{name}"] for name, key in words.items()}
+        found["password"] = self._environment["POSTGRES_PASSWORD"]
         with psycopg.connect(**found, autocommit=True) as connection:  # type: ignore[arg-type]
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
