@@ -6,14 +6,17 @@ CloudEvents 1.0 in binary mode. Data are versioned by `dataschema`; unknown fiel
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from random import randrange
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
-from cloudevents.http import CloudEvent
+from cloudevents.exceptions import GenericException
+from cloudevents.http import CloudEvent, from_http
+from flask import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from common.errors import Malformed
 
@@ -200,6 +203,37 @@ def data_of(event: CloudEvent, model: type[M]) -> M:
         raise Malformed(f"The event's data are not those of its type; wrong or missing: {fields[:500]}.") from None
 
 
+def from_request(request: Request) -> CloudEvent | None:
+    """The CloudEvent that a request carries, in binary or structured mode; None when it carries none.
+
+    In binary mode, which brokers use, by the headers themselves: the SDK's from_http gives the same, and takes ten times as
+    long.
+    """
+    environ, body = request.environ, request.get_data()
+    if environ.get("HTTP_CE_SPECVERSION") != "1.0":
+        return _by_sdk(request, body)
+    attributes = {name[8:].lower(): value for name, value in environ.items() if name.startswith("HTTP_CE_")}
+    if not all(attributes.get(name) for name in ("id", "source", "type")):
+        return None
+    if content_type := environ.get("CONTENT_TYPE"):
+        attributes["datacontenttype"] = content_type
+    return CloudEvent(attributes, _json_or_text(body) if body else None)
+
+
+def _by_sdk(request: Request, body: bytes) -> CloudEvent | None:
+    try:
+        return from_http(request.headers, body)
+    except (GenericException, ValueError, TypeError, AttributeError):  # what it raises for JSON of another shape
+        return None
+
+
+def _json_or_text(body: bytes) -> Any:
+    try:
+        return from_json(body)
+    except ValueError:
+        return body
+
+
 def to_http(event: CloudEvent) -> tuple[dict[str, str], bytes]:
     """An event of ours in binary mode: HTTP headers and body (CloudEvents HTTP protocol binding, section 3.1).
 
@@ -227,4 +261,5 @@ def traceparent(header: str | None) -> str:
     """The caller's trace context if it is a valid one, else a new one (W3C Trace Context, version 00)."""
     if header and _TRACEPARENT.fullmatch(header):
         return header
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    # As OpenTelemetry makes its ids: they have to be unique, not secret, and the system's random source is a system call.
+    return f"00-{randrange(1, 1 << 128):032x}-{randrange(1, 1 << 64):016x}-01"  # noqa: S311

@@ -10,59 +10,29 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from pydantic_core import to_json
-from waitress.channel import HTTPChannel
 from waitress.server import create_server
-from waitress.task import ErrorTask
 
-from common.problems import problem_document
+from common.channel import LOOKAHEAD, PATIENCE, Channel, Threads, wake_for
+from common.polling import HAS_EPOLL, Poll
 
 log = logging.getLogger(__name__)
 
 # A body over the function's own limit is read up to here, so that the caller hears 413 instead of a closed connection.
 _READ_BEYOND = 4 * 1024 * 1024
 _LINGER_SECONDS = 0.2  # after the signal: for requests that are on the wire already
-_TITLES = {
-    400: "Malformed request",
-    413: "Content too large",
-    431: "Headers too large",
-    501: "Not implemented",
-}
-
-
-class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
-    """What waitress itself refuses (broken HTTP, a giant body), in the words of the rest of the contract."""
-
-    def execute(self) -> None:
-        status = int(self.request.error.code)
-        title = _TITLES.get(status, "Internal error")
-        body = to_json(problem_document(status, title, "The HTTP request cannot be read."))
-        self.status = f"{status} {self.request.error.reason}"
-        self.response_headers.append(("Content-Type", "application/problem+json"))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
-    error_task_class = _ProblemTask
-    last_activity: float
-
-    def handle_read(self) -> None:
-        """Read; a request that is not whole yet does not count as activity: who sends a byte a minute is closed too."""
-        began = self.last_activity if self.request is not None else None
-        super().handle_read()
-        if began is not None and self.request is not None:
-            self.last_activity = began
 
 
 class Server:
     """Serves a WSGI app until SIGTERM or SIGINT, then finishes what it began.
 
+    `threads` work on requests, no more than `few` of them while those few are enough (common.channel.Threads).
     `drain_seconds` bounds how long requests in flight may take after the signal. A second signal ends it at once.
     """
 
-    def __init__(self, app: Any, *, host: str, port: int, threads: int, body_limit: int, drain_seconds: float) -> None:
+    def __init__(
+        self, app: Any, *, host: str, port: int, threads: int, body_limit: int, drain_seconds: float, few: int = 1000
+    ) -> None:
+        self._threads = Threads(threads, few=min(few, threads) if HAS_EPOLL else threads)
         self._server = create_server(
             app,
             host=host,
@@ -77,8 +47,12 @@ class Server:
             cleanup_interval=15,
             asyncore_use_poll=True,
             clear_untrusted_proxy_headers=False,
+            channel_request_lookahead=LOOKAHEAD,
+            _dispatcher=self._threads,
         )
-        self._server.channel_class = _Channel
+        self._server.channel_class = Channel
+        self._server.pull_trigger = wake_for(self._server.trigger)
+        self._loop = Poll(self._server) if HAS_EPOLL else None
         self._drain_seconds = drain_seconds
         self._told = False
 
@@ -86,6 +60,12 @@ class Server:
     def draining(self) -> bool:
         """Whether the server was told to stop and only finishes what it has."""
         return self._told
+
+    def load(self) -> tuple[int, int]:
+        """How many requests are worked on, and how many wait for a thread; any thread may ask."""
+        waiting = self._threads.waiting
+        begun = sum(1 for channel in list(self._server.active_channels.values()) if channel.requests)
+        return max(0, begun - waiting), waiting
 
     def run(self, on_listening: Callable[[], None], on_stopping: Callable[[], None]) -> None:
         """Serve until told to stop. Returns when the last request in flight has been answered, or the time is up.
@@ -111,7 +91,10 @@ class Server:
 
     def _poll(self) -> None:
         # The timeout bounds how late a signal is noticed: its handler runs at once, but the wait goes on after it.
-        self._server.asyncore.loop(timeout=0.2, map=self._server._map, use_poll=True, count=1)
+        if self._loop:
+            self._loop.once(PATIENCE if self._threads.look() else 0.2)
+        else:
+            self._server.asyncore.loop(timeout=0.2, map=self._server._map, use_poll=True, count=1)
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         # Only a flag: it may run in the middle of a poll, which iterates over the connections.
