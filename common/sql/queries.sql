@@ -1,13 +1,17 @@
 -- Every statement that the functions run, by name. The steps of the chain are SQL functions (infra/migrations): each is one
 -- round trip and one commit. Parameters are named as in psycopg.
 
--- session-upsert: find or create the session, log the request once.
+-- session-upsert: find or create the session, log the request once. A row that is older than this statement is a duplicate's.
 -- name: record_request
-SELECT record_request(%(request)s::jsonb, %(event_id)s)
+SELECT r || jsonb_build_object('duplicate',
+    coalesce(r ->> 'recorded_at', r -> 'answer' ->> 'completed_at')::timestamptz < statement_timestamp())
+FROM record_request(%(request)s::jsonb, %(event_id)s) AS r
 
 -- session-upsert: the same for a reply in a Slack thread, which may be other people's talk.
 -- name: record_thread_reply
-SELECT record_thread_reply(%(request)s::jsonb, %(event_id)s)
+SELECT r || jsonb_build_object('duplicate',
+    coalesce(r ->> 'recorded_at', r -> 'answer' ->> 'completed_at')::timestamptz < statement_timestamp())
+FROM record_thread_reply(%(request)s::jsonb, %(event_id)s) AS r
 
 -- agent-invoke: take the session's lease for this turn, bring the history.
 -- name: claim_turn
@@ -71,11 +75,13 @@ SELECT fail_request(%(request_id)s, %(request)s::jsonb, %(event_id)s, %(code)s, 
 
 -- dead-letter: keep the whole event, once per place that did not take it.
 -- name: record_dead_letter
-INSERT INTO dead_letters AS d (event_source, event_id, event_type, request_id, destination, error_code, error_data, event, resends)
-VALUES (%(source)s, %(event_id)s, %(type)s, %(request_id)s, %(destination)s, %(code)s, %(data)s, %(event)s::jsonb, %(resends)s)
+INSERT INTO dead_letters AS d (event_source, event_id, event_type, request_id, destination, error_code, error_data, event, resends,
+                               given_up_at)
+VALUES (%(source)s, %(event_id)s, %(type)s, %(request_id)s, %(destination)s, %(code)s, %(data)s, %(event)s::jsonb, %(resends)s,
+        CASE WHEN %(given_up)s THEN now() END)
 ON CONFLICT (event_source, event_id, destination) DO UPDATE
 SET seen = d.seen + 1, resends = greatest(d.resends, excluded.resends), error_code = excluded.error_code,
-    error_data = excluded.error_data, updated_at = now()
+    error_data = excluded.error_data, given_up_at = excluded.given_up_at, updated_at = now()
 RETURNING dead_letter_id
 
 -- session-sweep: one batch of active sessions to look at.
@@ -106,6 +112,10 @@ SELECT stalled_requests(make_interval(secs => %(stalled)s), %(max)s, %(limit)s)
 -- name: note_resumed
 SELECT note_resumed(%(request_ids)s, make_interval(secs => %(stalled)s))
 
+-- session-sweep, for its metrics: what waits.
+-- name: waiting_state
+SELECT waiting_state(%(limit)s)
+
 -- session-sweep: answers that did not arrive.
 -- name: undelivered_answers
 SELECT undelivered_answers(make_interval(secs => %(stalled)s), %(max)s, %(limit)s)
@@ -120,12 +130,7 @@ SELECT note_undeliverable(%(request_ids)s, %(error)s)
 
 -- request-status: one request, as its owner may see it.
 -- name: get_request
-SELECT jsonb_build_object(
-    'request_id', request_id, 'session_id', session_id, 'integration_type', integration_type, 'status', status,
-    'agent_id', agent_id, 'created_at', accepted_at, 'completed_at', completed_at, 'processing_time_ms', processing_time_ms,
-    'content', response_content, 'metadata', response_metadata, 'error_code', error_code, 'error_message', error_message,
-    'user_id', user_id, 'integration_key', integration_key)
-FROM request_logs WHERE request_id = %(request_id)s
+SELECT request_row(r) FROM request_logs r WHERE request_id = %(request_id)s
 
 -- request-status: a request's times, and what became of its events.
 -- name: get_trace
@@ -136,7 +141,15 @@ SELECT jsonb_build_object(
     'opened_session', r.opened_session, 'started_at', r.started_at, 'attempts', r.attempts, 'model_calls', r.model_calls,
     'completed_at', r.completed_at, 'agent_id', r.agent_id, 'usage', r.response_metadata -> 'usage',
     'error_code', r.error_code, 'delivery_attempts', r.delivery_attempts, 'delivered_at', r.delivered_at,
-    'delivery_error', r.delivery_error,
+    'delivery_error', r.delivery_error, 'undeliverable_at', r.undeliverable_at, 'resumes', r.resumes,
+    'resumed_at', r.resumed_at, 'redeliveries', r.redeliveries, 'redelivered_at', r.redelivered_at,
+    'turn_before', (
+        SELECT jsonb_build_object('completed_at', b.completed_at) FROM request_logs b
+        WHERE b.session_id = r.session_id AND (b.accepted_at, b.request_id) < (r.accepted_at, r.request_id)
+        ORDER BY b.accepted_at DESC, b.request_id DESC LIMIT 1),
+    'first_words_at', (
+        SELECT min(c.created_at) FROM response_chunks c
+        WHERE c.request_id = r.request_id AND c.attempt = r.attempts AND c.content IS NOT NULL),
     'dead_letters', coalesce((
         SELECT jsonb_agg(jsonb_build_object('type', d.event_type, 'code', d.error_code, 'seen', d.seen,
                                             'resends', d.resends, 'at', d.updated_at) ORDER BY d.dead_letter_id)
@@ -177,4 +190,4 @@ FROM request_logs r WHERE r.request_id = %(request_id)s
 
 -- readiness: the database answers, and the newest step exists.
 -- name: ready
-SELECT to_regprocedure('note_undeliverable(text[], text)')::text
+SELECT to_regprocedure('request_row(request_logs)')::text

@@ -88,6 +88,7 @@ class Streams:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._wakes_at: float | None = None  # when the writing thread looks next by itself
 
     def start(self) -> None:
         """Nothing to prepare: the first words start the thread."""
@@ -130,7 +131,8 @@ class Streams:
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._write, name="streams", daemon=True)
             self._thread.start()
-        self._changed.notify()
+        if self._wakes_at is None or stream.next_at < self._wakes_at:
+            self._changed.notify()
 
     def _write(self) -> None:
         while (chunks := self._next()) is not None:
@@ -151,7 +153,8 @@ class Streams:
                     for stream in due:
                         stream.next_at = now + BATCH_SECONDS
                     return [chunk for stream in due for chunk in stream.chunks()]
-                self._changed.wait(min((stream.next_at - now for stream in self._due), default=None))
+                self._wakes_at = min((stream.next_at for stream in self._due), default=None)
+                self._changed.wait(None if self._wakes_at is None else self._wakes_at - now)
             return None
 
 

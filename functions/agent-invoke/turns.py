@@ -25,7 +25,6 @@ from common.notifications import Notifications
 
 log = logging.getLogger(__name__)
 
-MAX_AHEAD = 3  # a turn that is further back than this does not wait here: the broker brings it again
 SLOT_SECONDS = 1.0  # how long a turn waits for one of the process's model calls to end, before the broker brings it again
 _RECHECK_SECONDS = 2.0  # a notification may be missed while its connection is cut
 _COMMIT_PAUSES = (0.2, 0.5, 1.0, 2.0)  # before the commit is tried again; all of it well within a lease
@@ -79,8 +78,11 @@ class Turns:
         self._leases = leases
         self._history = history
         self._slots = threading.BoundedSemaphore(waiters)
+        # Who is further back does not wait here, the broker brings it again: no session may take all places.
+        self._furthest = max(1, waiters // 2)
         self._calls = threading.BoundedSemaphore(concurrency)
         self._wait_seconds = wait_seconds
+        self._duplicates = metrics.DUPLICATES.labels("agent-invoke")
 
     def run(self, request_id: str, ask: Callable[[Turn], Outcome]) -> dict[str, Any]:
         """The request's one committed answer: the stored one, or that of `ask`, committed before this returns.
@@ -91,6 +93,7 @@ class Turns:
         owner = self._leases.new_owner()
         claim = self._take(request_id, owner)
         if claim["outcome"] == "finished":
+            self._duplicates.inc()
             return dict(claim["answer"])
         try:
             return self._run(claim, owner, ask)
@@ -123,7 +126,7 @@ class Turns:
         claim = self._claim(request_id, owner)
         if claim["outcome"] != "busy":
             return claim
-        if claim["ahead"] > MAX_AHEAD or not self._slots.acquire(blocking=False):
+        if claim["ahead"] > self._furthest or not self._slots.acquire(blocking=False):
             raise InProgress("Earlier messages of this session are being worked on.")
         try:
             return self._wait(request_id, owner, claim["session_id"])
@@ -134,10 +137,11 @@ class Turns:
         deadline = time.monotonic() + self._wait_seconds
         with self._notifications.waiter(session_id) as woken:
             while True:
-                woken.clear()
+                heard = woken.look()
                 claim = self._claim(request_id, owner)
                 if claim["outcome"] != "busy":
                     return claim
+                woken.after(max(1, claim["ahead"]), since=heard)
                 left = deadline - time.monotonic()
                 if left <= 0 or self._notifications.draining:
                     raise InProgress("An earlier message of this session is being worked on.")

@@ -3,19 +3,18 @@
 from typing import Any
 
 import stream
-import traces
 import views
 from flask import Response
 from parliament import Context
 from readers import Readers
 from waiting import Waiting
 
-from common import settings
+from common import settings, traces
 from common.database import Database
 from common.errors import NotFound
 from common.function import Function
 from common.logs import note_ids
-from common.notifications import CHUNKS, Notifications
+from common.notifications import ANSWERS, CHUNKS, Notifications
 
 THREADS = settings.integer("THREADS", 16, least=1, most=1000)
 REQUEST = "/api/v1/requests/<request_id>"
@@ -24,7 +23,7 @@ TRACE = "/api/v1/requests/<request_id>/trace"
 SESSION = "/api/v1/sessions/<session_id>"
 
 database = Database()
-notifications = Notifications(database, CHUNKS)
+notifications = Notifications(database, CHUNKS, ANSWERS)
 readers = Readers()
 waiting = Waiting(database, notifications, slots=max(1, THREADS - 8))
 function = Function(

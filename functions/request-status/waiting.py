@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import uuid
@@ -19,7 +20,7 @@ FINISHED = ("completed", "failed")
 HISTORY_LIMIT = 200  # turns of a session that are shown, the newest
 _RECHECK_SECONDS = 2.0  # a notification may be missed while its connection is cut
 _UNRECORDED_SECONDS = 5.0  # how long a stream waits for a request that is still on its way
-_UNRECORDED_RECHECK = 0.2  # recording a request notifies nobody: it is only ever a moment away
+_UNRECORDED_RECHECK = 0.02  # when it looks again for it, then after twice that …: recording a request notifies nobody
 
 
 @dataclass
@@ -64,14 +65,25 @@ class Waiting:
 
     def recorded(self, request_id: str, reader: Reader) -> dict[str, Any]:
         """The request's row as soon as there is one, within a few seconds. Raises as `request` does."""
-        for row in self.changes(request_id, reader, _UNRECORDED_SECONDS):
+        for row in self.changes(request_id, reader, _UNRECORDED_SECONDS, unrecorded=_UNRECORDED_RECHECK):
             if row is not None:
                 return row
         raise NotFound("There is no such request, or it is not recorded yet.")
 
-    def changes(self, request_id: str, reader: Reader, seconds: float) -> Iterator[dict[str, Any] | None]:
-        """The row now and whenever it may have changed, for at most `seconds`; None while it is not recorded."""
-        return self._watch(request_id, seconds, lambda: self.find(request_id, reader))
+    def changes(
+        self, request_id: str, reader: Reader, seconds: float, *, unrecorded: float = _RECHECK_SECONDS
+    ) -> Iterator[dict[str, Any] | None]:
+        """The row now and whenever it may have ended, for at most `seconds`; None while it is not recorded.
+
+        `unrecorded`: after how many seconds to look again for one that is not, at first; then after longer and longer.
+        """
+
+        def told(row: str) -> dict[str, Any]:
+            found: dict[str, Any] = json.loads(row)
+            reader.require_owner(found)
+            return found
+
+        return self._watch(request_id, seconds, lambda: self.find(request_id, reader), told, unrecorded=unrecorded)
 
     def chunks(self, request_id: str, seconds: float, position: Position) -> Iterator[dict[str, Any] | None]:
         """The request's status and the pieces of its answer after `position`, now and whenever there may be more."""
@@ -89,7 +101,9 @@ class Waiting:
         request_id: str,
         seconds: float,
         look: Callable[[], dict[str, Any] | None],
+        told: Callable[[str], dict[str, Any]] | None = None,
         *,
+        unrecorded: float = _RECHECK_SECONDS,
         until_draining: bool = False,
     ) -> Iterator[dict[str, Any] | None]:
         if not self._slots.acquire(blocking=False):
@@ -99,13 +113,14 @@ class Waiting:
             deadline = time.monotonic() + seconds
             with self._notifications.waiter(request_id) as woken:
                 while True:
-                    woken.clear()
-                    row = look()
+                    woken.look()
+                    row = told(woken.told) if told and woken.told else look()
                     yield row
                     left = deadline - time.monotonic()
                     if left <= 0 or (until_draining and self._notifications.draining):
                         return
-                    woken.wait(min(left, _UNRECORDED_RECHECK if row is None else _RECHECK_SECONDS))
+                    woken.wait(min(left, unrecorded if row is None else _RECHECK_SECONDS))
+                    unrecorded = min(2 * unrecorded, _RECHECK_SECONDS)
         finally:
             self._slots.release()
 

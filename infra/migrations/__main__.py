@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from common.database import connection_settings
+from common.database import direct_settings
 from common.errors import SettingError
 
 
@@ -21,7 +21,7 @@ def migrate(revision: str = "head") -> None:
 
     Raises sqlalchemy.exc.OperationalError when the database cannot be reached.
     """
-    settings = connection_settings()
+    settings = direct_settings()
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(**settings), poolclass=NullPool)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
