@@ -17,8 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,9 @@ from urllib.parse import urlsplit
 
 from replies import ModelReply, failure, read, unreadable
 from streamed import completed
+from watchdog import Watchdog, owned_stream
 
+from common import tracing
 from common.errors import Unavailable
 
 CONNECT_TIMEOUT = 5.0
@@ -37,6 +40,11 @@ KEEPALIVE = 3.0
 
 CHECK_TIMEOUT = 2.0
 """Seconds that a health check may take."""
+
+END_OF_STREAM = 0.05
+"""Seconds that the end of a stream is waited for after the whole answer has come."""
+
+_watchdog = Watchdog()
 
 _OLD_PATH = "/v1/openai/v1/responses"  # servers up to 0.3
 _NEW_PATH = "/v1/responses"  # servers from 0.3 on
@@ -49,6 +57,7 @@ class _Loaded:
     module: ModuleType
     httpx: ModuleType
     client: Any
+    owned: type
 
 
 class Llama:
@@ -184,12 +193,12 @@ class Llama:
         module, httpx = _import_client()
         http = module.DefaultHttpxClient(
             limits=httpx.Limits(max_connections=200, max_keepalive_connections=64, keepalive_expiry=KEEPALIVE),
-            event_hooks={"request": [_without_version]},
+            event_hooks={"request": [_adapt]},
         )
         client = module.LlamaStackClient(
             base_url=self._url, api_key=self._api_key, timeout=self.timeout, max_retries=0, http_client=http
         )
-        return _Loaded(module, httpx, client)
+        return _Loaded(module, httpx, client, owned_stream(httpx))
 
     def _find_path(self, loaded: _Loaded, deadline: float) -> str:
         """Where the server's Responses API is: asked once, and after a failure again, as it may be another server."""
@@ -211,9 +220,11 @@ class Llama:
         return found
 
 
-def _without_version(request: Any) -> None:
+def _adapt(request: Any) -> None:
     # Servers up to 0.7 answer 426 to another version, although these calls are the same in all of them.
     request.headers.pop("X-LlamaStack-Client-Version", None)
+    if parent := tracing.traceparent():
+        request.headers["traceparent"] = parent
 
 
 def _import_client() -> tuple[ModuleType, ModuleType]:
@@ -246,27 +257,30 @@ def _streamed(
     options = {"timeout": _left(loaded, deadline)}
     body = {**request, "stream": True}
     answer = loaded.client.post(path, cast_to=loaded.httpx.Response, body=body, options=options, stream=True)
-    with closing(answer), _cut_off(answer, deadline):
+    answer.stream = loaded.owned(answer.stream)
+    with closing(answer), _watchdog.at(deadline, partial(_cut, answer)) as call:
+        answer.stream.ends.append(call.end)
         if not answer.headers.get("content-type", "").startswith("text/event-stream"):
             return json.loads(answer.read())  # what stands between cannot stream, and sent it whole
-        return completed(answer.iter_bytes(), on_text, str(request["model"]))
+        pieces = answer.iter_bytes()
+        found = completed(pieces, on_text, str(request["model"]))
+        _drain(loaded, answer, pieces)
+        return found
 
 
-@contextmanager
-def _cut_off(response: Any, deadline: float) -> Iterator[None]:
-    """End a response that is not read to its end by `deadline`: httpx bounds each read, not all of them together."""
+def _drain(loaded: _Loaded, answer: Any, pieces: Iterator[bytes]) -> None:
+    """Read what comes after the whole answer: a few bytes that end the stream. With them the connection can be kept."""
+    with suppress(loaded.httpx.HTTPError), _watchdog.at(time.monotonic() + END_OF_STREAM, partial(_cut, answer)) as rest:
+        answer.stream.ends.append(rest.end)
+        for _ in pieces:
+            pass
 
-    def cut() -> None:
-        with suppress(OSError):
-            response.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
-    timer = threading.Timer(max(0.0, deadline - time.monotonic()), cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def _cut(response: Any) -> None:
+    """End a response that is not read to its end in time: httpx bounds each read, not all of them together. Only while the
+    connection is the response's own: the next turn may have it already."""
+    with suppress(OSError):
+        response.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
 def _left(loaded: _Loaded, deadline: float) -> Any:
