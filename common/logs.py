@@ -79,3 +79,8 @@ def ids(**values: str | None) -> Iterator[None]:
 def note_ids(**values: str | None) -> None:
     """Add ids that became known within the current block, for the rest of it."""
     _ids.set({**_ids.get(), **{name: value for name, value in values.items() if value}})
+
+
+def known_ids() -> Mapping[str, str]:
+    """The ids that a log line would carry now."""
+    return _ids.get()
