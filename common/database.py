@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -13,12 +14,13 @@ from prometheus_client import REGISTRY
 from psycopg.rows import scalar_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from common import faults, metrics, settings
+from common import faults, metrics, settings, tracing
 from common.errors import Malformed, Unavailable
 
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_COMMENT = re.compile(r"^--.*$", re.MULTILINE)  # of the statement that follows
 _AWAY = "The database does not answer."
 
 
@@ -41,11 +43,24 @@ def connection_settings() -> dict[str, Any]:
     }
 
 
+def direct_settings() -> dict[str, Any]:
+    """The same, of PostgreSQL itself where POSTGRES_HOST is a PgBouncer: POSTGRES_DIRECT_HOST and POSTGRES_DIRECT_PORT.
+
+    For what needs a session of its own: LISTEN, and the lock of the migrations. Raises SettingError for a wrong value.
+    """
+    pooled = connection_settings()
+    return {
+        **pooled,
+        "host": settings.text("POSTGRES_DIRECT_HOST", pooled["host"]),
+        "port": settings.integer("POSTGRES_DIRECT_PORT", pooled["port"], least=1, most=65535),
+    }
+
+
 def load_queries() -> dict[str, str]:
     """The statements of `sql/queries.sql` by name."""
     text = files("common").joinpath("sql/queries.sql").read_text(encoding="utf-8")
     parts = _NAME.split(text)
-    return dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
+    return dict(zip(parts[1::2], (_COMMENT.sub("", part).strip() for part in parts[2::2]), strict=True))
 
 
 class Database:
@@ -58,6 +73,7 @@ class Database:
 
     def __init__(self) -> None:
         self._connect = connection_settings()
+        self._direct = direct_settings()
         self._queries = load_queries()
         REGISTRY.register(metrics.DATABASE_UP)
         size = settings.integer("POOL_MAX", 4, least=1, most=100)
@@ -76,6 +92,7 @@ class Database:
             reconnect_timeout=2.0,  # give up a dead address soon; the next statement asks again
             name="database",
         )
+        metrics.watch_pool(self._pool.get_stats)
 
     def start(self) -> None:
         """Begin connecting in the background."""
@@ -86,8 +103,8 @@ class Database:
         self._pool.close(timeout=2)
 
     def dsn(self) -> dict[str, Any]:
-        """The connection parameters, for a connection that is not of the pool (LISTEN)."""
-        return self._connect
+        """The parameters of a connection to PostgreSQL itself, which is not of the pool (LISTEN)."""
+        return self._direct
 
     def step(self, name: str, parameters: Mapping[str, Any], *, patience: float = 3.0) -> Any:
         """Run the named statement and return its one value: one round trip, committed when this returns.
@@ -127,8 +144,10 @@ class Database:
 
     def _run(self, name: str, parameters: Mapping[str, Any], patience: float) -> Any:
         faults.point(f"step.{name}.before")
-        with self._pool.connection(patience) as connection:
+        started = time.monotonic()
+        with tracing.statement(name, self._connect), self._pool.connection(patience) as connection:
             value = connection.execute(self._queries[name], parameters).fetchone()
+        metrics.statement(name).observe(time.monotonic() - started)
         faults.point(f"step.{name}.after")
         return value
 

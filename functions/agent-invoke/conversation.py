@@ -14,8 +14,10 @@ from typing import Literal, Protocol
 
 from agents import Agent, Agents
 from llama import Llama
+from measure import call_of
 from replies import CHARS_PER_TOKEN, ModelReply
 
+from common import tracing
 from common.errors import Unavailable
 
 MAX_HANDOFFS = 3
@@ -105,17 +107,25 @@ def answer(
         left = deadline - time.monotonic()
         if left <= 0:
             raise Unavailable("The agent did not answer in time.")
-        reply = llama.respond(
-            model=agent.model,
-            instructions=agent.instructions + data,
-            input=messages,
-            tools=[*agent.tools, *(_transfer_tool(name, target) for name, target in targets.items())],
-            temperature=agent.sampling.temperature,
-            top_p=agent.sampling.top_p,
-            max_tokens=agent.sampling.max_tokens,
-            timeout=left,
-            on_text=listener.write if listener else None,
-        )
+        with call_of(agent.id) as call, tracing.model_call(agent.model, agent.id, streamed=listener is not None) as span:
+            reply = llama.respond(
+                model=agent.model,
+                instructions=agent.instructions + data,
+                input=messages,
+                tools=[*agent.tools, *(_transfer_tool(name, target) for name, target in targets.items())],
+                temperature=agent.sampling.temperature,
+                top_p=agent.sampling.top_p,
+                max_tokens=agent.sampling.max_tokens,
+                timeout=left,
+                on_text=call.heard(span.timed(listener.write)) if listener else None,
+            )
+            call.answered(reply)
+            span.note(
+                input_tokens=reply.input_tokens,
+                output_tokens=reply.output_tokens,
+                tokens_estimated=reply.tokens_estimated or None,
+                finish_reasons=(reply.finish_reason,),
+            )
         replies.append(reply)
         target = next((targets[call.name] for call in reply.calls if call.name in targets), None)
         if target is not None:

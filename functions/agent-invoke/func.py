@@ -7,11 +7,12 @@ from agents import Agents
 from conversation import Message, answer
 from leases import Leases
 from llama import Llama
+from measure import prepare
 from parliament import Context
 from streams import Streams
 from turns import Outcome, Turn, Turns
 
-from common import events, metrics, settings
+from common import events, settings, tracing
 from common.database import Database
 from common.function import Function
 from common.notifications import Notifications
@@ -23,6 +24,7 @@ MAX_HISTORY_TOKENS = settings.integer("HISTORY_TOKENS", 8000, least=100, most=1_
 
 agents = Agents.load(AGENTS)
 agents.get(DEFAULT_AGENT_ID)
+prepare(agents)
 llama = Llama(
     settings.url("LLAMA_STACK_URL", "http://llamastack:8321"),
     settings.mounted("LLAMA_STACK_API_KEY"),
@@ -37,7 +39,7 @@ turns = Turns(
     leases,
     history=settings.integer("HISTORY_TURNS", 20, least=0, most=500),
     waiters=max(1, THREADS // 2),
-    concurrency=settings.integer("AGENT_CONCURRENCY", max(1, THREADS // 2), least=1, most=1000),
+    concurrency=settings.integer("AGENT_CONCURRENCY", max(1, min(THREADS // 2, 16)), least=1, most=1000),
     wait_seconds=settings.number("TURN_WAIT_SECONDS", 20, least=0, most=250),
 )
 streams = Streams(database, enabled=settings.flag("STREAMING", default=True))
@@ -54,7 +56,10 @@ def main(context: Context) -> Any:
 def ask(turn: Turn) -> Outcome:
     """Ask the session's current agent, with the conversation so far."""
     history = [said for asked, answered in turn.history for said in (Message("user", asked), Message("assistant", answered))]
-    with streams.open(turn.request.request_id, turn.attempt, turn.request.integration_type) as stream:
+    with (
+        streams.open(turn.request.request_id, turn.attempt, turn.request.integration_type) as stream,
+        tracing.turn(turn.agent_id or DEFAULT_AGENT_ID, turn.session_id) as span,
+    ):
         said = answer(
             agents,
             llama,
@@ -70,9 +75,12 @@ def ask(turn: Turn) -> Outcome:
             max_history_tokens=MAX_HISTORY_TOKENS,
             listener=stream,
         )
-    metrics.MODEL_CALLS.labels(said.agent_id, "success").inc(said.model_calls)
-    metrics.TOKENS.labels(said.agent_id, "input").inc(said.input_tokens)
-    metrics.TOKENS.labels(said.agent_id, "output").inc(said.output_tokens)
+        span.note(
+            input_tokens=said.input_tokens,
+            output_tokens=said.output_tokens,
+            handoffs=said.handoffs,
+            model_calls=said.model_calls,
+        )
     return Outcome(
         content=said.content,
         agent_id=said.agent_id,

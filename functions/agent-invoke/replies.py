@@ -27,7 +27,8 @@ class ToolCall:
 class ModelReply:
     """One answer of a model: text, calls of function tools, or both.
 
-    `tokens_estimated` says that the server reported no usage.
+    `tokens_estimated` says that the server reported no usage. `finish_reason` says why the model stopped, in OpenTelemetry's
+    words: stop, length, content_filter or tool_call.
     """
 
     text: str
@@ -35,6 +36,7 @@ class ModelReply:
     input_tokens: int
     output_tokens: int
     tokens_estimated: bool = False
+    finish_reason: str = "stop"
 
 
 def failure(status: int, headers: Mapping[str, str], body: object, model: str) -> Unavailable | TurnRefused:
@@ -81,10 +83,25 @@ def read(body: object, request: Mapping[str, object]) -> ModelReply:
     usage = body.get("usage") or {}
     tokens = usage.get("input_tokens"), usage.get("output_tokens")
     if isinstance(tokens[0], int) and isinstance(tokens[1], int):
-        return ModelReply(text, calls, tokens[0], tokens[1])
+        return ModelReply(text, calls, tokens[0], tokens[1], finish_reason=_finish_reason(body, calls))
     sent = len(json.dumps([request["instructions"], request["input"], request.get("tools", [])], ensure_ascii=False))
     written = len(text) + sum(len(json.dumps(dict(call.arguments))) for call in calls)
-    return ModelReply(text, calls, sent // CHARS_PER_TOKEN + 1, written // CHARS_PER_TOKEN + 1, tokens_estimated=True)
+    return ModelReply(
+        text,
+        calls,
+        sent // CHARS_PER_TOKEN + 1,
+        written // CHARS_PER_TOKEN + 1,
+        tokens_estimated=True,
+        finish_reason=_finish_reason(body, calls),
+    )
+
+
+def _finish_reason(body: Mapping[str, object], calls: tuple[ToolCall, ...]) -> str:
+    details = body.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    if isinstance(reason, str):
+        return "length" if reason == "max_output_tokens" else reason
+    return "tool_call" if calls else "stop"
 
 
 def _texts(content: object) -> list[str]:

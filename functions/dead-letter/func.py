@@ -17,16 +17,21 @@ SENTENCE = "Your request could not be worked on, although it was tried several t
 
 broker = Broker()
 database = Database()
+for event_type in (*events.MODELS, "other"):
+    for action in ("resent", "given_up"):  # there from the start, so that the first one is seen to be one more
+        metrics.DEAD_LETTERS.labels(event_type, action)
 function = Function("dead-letter", "event", needs=(database, broker))
 
 
 def main(context: Context) -> Any:
     """Record the event, then send it again or give it up; no reply (Kafka's broker would take one for a new event)."""
     letter = Letter.read(context.request)
-    database.step("record_dead_letter", letter.row())
+    again = letter.may_pass and letter.resends < MAX_RESENDS
+    # A sign that is missing is nothing that an operator is asked to look at.
+    database.step("record_dead_letter", {**letter.row(), "given_up": not (again or letter.is_only_a_sign)})
     if letter.is_only_a_sign:
         metrics.DEAD_LETTERS.labels(events.label_of(letter.type), "given_up").inc()
-    elif letter.may_pass and letter.resends < MAX_RESENDS:
+    elif again:
         metrics.DEAD_LETTERS.labels(events.label_of(letter.type), "resent").inc()
         broker.publish(letter.again())
     else:

@@ -7,6 +7,7 @@ session.created and session.updated of requests from Slack: show there that the 
 """
 
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import tool_webhook
@@ -36,8 +37,13 @@ channels: dict[str, Channel] = {
     "slack": Slack(slack),
     "tool": tool_webhook.Webhooks(),
 }
+for channel in channels.values():
+    for outcome in ("success", "failure"):  # there from the start, so that the first one is seen to be one more
+        metrics.DELIVERIES.labels(channel.name, outcome)
+    metrics.DELIVERIES_HELD_OFF.labels(channel.name)
 destinations = Destinations(limit=max(1, THREADS // 4))
 function = Function("response-dispatch", "event", needs=(database,))
+duplicates = metrics.DUPLICATES.labels(function.name)
 
 
 def main(context: Context) -> Any:
@@ -52,6 +58,7 @@ def main(context: Context) -> Any:
         return "", 204
     begun = database.step(channel.begin, {"request_id": ready.request_id, "lease": SENDING_SECONDS})
     if begun["outcome"] == "delivered":
+        duplicates.inc()
         return "", 204
     if begun["outcome"] == "disabled":
         metrics.DELIVERIES.labels(channel.name, "disabled").inc()
@@ -72,7 +79,8 @@ def deliver(channel: Channel, answer: Answer) -> None:
     try:
         with destinations.sending(answer):
             faults.point("deliver.before")
-            reference = channel.send(answer)
+            with metrics.DELIVERY_SECONDS.labels(channel.name).time():
+                reference = channel.send(answer)
             faults.point("deliver.after")
     except HeldOff:
         metrics.DELIVERIES_HELD_OFF.labels(channel.name).inc()
@@ -90,6 +98,9 @@ def deliver(channel: Channel, answer: Answer) -> None:
         raise
     metrics.DELIVERIES.labels(channel.name, "success").inc()
     database.step("finish_delivery", {"request_id": answer.request_id, "reference": reference, "error": None})
+    if reference is not None:  # else there was nowhere to send it
+        took = datetime.now(UTC) - answer.accepted_at.astimezone(UTC)
+        metrics.ARRIVED.labels(channel.name).observe(max(0.0, took.total_seconds()))
 
 
 def disable(answer: Answer, reason: str) -> None:

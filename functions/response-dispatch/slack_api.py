@@ -13,8 +13,9 @@ from channel import Refused
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.models.blocks import Block
+from slack_sdk.web import SlackResponse
 
-from common import settings
+from common import settings, tracing
 from common.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,21 @@ _CLOCKS_APART = 60.0  # seconds that Slack's clock and ours may differ
 _PAGES, _PAGE = 5, 200
 
 
+class _Client(WebClient):
+    """slack_sdk's client; each call is a span in the trace of what it is made for."""
+
+    def api_call(self, api_method: str, **given: Any) -> SlackResponse:
+        """Call one method of the Web API. Raises as the SDK's own does."""
+        with tracing.posting(self.base_url, f"/{api_method}") as span:
+            try:
+                answer = super().api_call(api_method, **given)
+            except SlackApiError as error:
+                span.note(status=error.response.status_code, error=error.response.get("error"))  # Slack's code
+                raise
+            span.note(status=answer.status_code)
+        return answer
+
+
 class SlackApi:
     """Calls with SLACK_BOT_TOKEN; SLACK_API_URL (default Slack's own) is for stand-ins."""
 
@@ -49,7 +65,7 @@ class SlackApi:
         token = settings.mounted("SLACK_BOT_TOKEN")
         base = settings.url("SLACK_API_URL", WebClient.BASE_URL) + "/"
         # No retries below us: a call that was cut off may have posted, so the next attempt looks first.
-        self._client = WebClient(token, base_url=base, timeout=10, retry_handlers=[]) if token else None
+        self._client = _Client(token, base_url=base, timeout=10, retry_handlers=[]) if token else None
 
     @property
     def has_token(self) -> bool:

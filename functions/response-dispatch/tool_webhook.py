@@ -11,7 +11,7 @@ from channel import Answer, Gone, Refused, retry_after
 from safe_http import SafeHttp
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
-from common import settings
+from common import settings, tracing
 from common.errors import SettingError, Unavailable
 from common.events import RESPONSE_READY
 
@@ -61,7 +61,9 @@ class Webhooks:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": " ".join(one.sign(message_id, now, body) for one in signers),
         }
-        response = self._http.post(url, body.encode(), headers)
+        with tracing.posting(url) as span:
+            response = self._http.post(url, body.encode(), headers)
+            span.note(status=response.status)
         if response.status in _RETRIED or response.status >= 500:
             raise Unavailable(
                 f"The webhook answered {response.status}.", retry_after=retry_after(response.headers.get("Retry-After"))

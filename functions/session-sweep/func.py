@@ -6,6 +6,7 @@ from cloudevents.exceptions import GenericException
 from cloudevents.http import from_http
 from parliament import Context
 from sweep import Limits, Sweep
+from waiting import Waiting
 
 from common import events, settings
 from common.broker import Broker
@@ -27,6 +28,7 @@ sweep = Sweep(
         batches=settings.integer("SWEEP_BATCHES", 20, least=1, most=10_000),
     ),
 )
+waiting = Waiting(database)
 function = Function("session-sweep", "event", needs=(database, broker))
 
 

@@ -20,6 +20,17 @@ log = logging.getLogger(__name__)
 
 CODE = "not_processed"
 SENTENCE = "Your request could not be worked on, although it was tried several times. Please ask again later."
+ACTIONS = (
+    "requests_resumed",
+    "requests_failed",
+    "answers_redelivered",
+    "answers_given_up",
+    "sessions_expired",
+    "requests_deleted",
+    "sessions_deleted",
+    "dead_letters_deleted",
+    "chunks_deleted",
+)
 UNDELIVERED = "Given up: it was sent again several times, and did not arrive."
 
 
@@ -41,6 +52,8 @@ class Sweep:
         self._database = database
         self._broker = broker
         self._limits = limits
+        for action in ACTIONS:  # there from the start, so that the first one is seen to be one more
+            metrics.SWEPT.labels(action)
         self._retention = {"limit": limits.batch, "retention": limits.retention_days}
         self._stalled = {"stalled": limits.stalled_seconds, "max": limits.max_resumes, "limit": limits.batch}
 
@@ -62,6 +75,7 @@ class Sweep:
         try:
             for stage in stages:
                 self._in_batches(stage, done)
+            metrics.SWEPT_AT.set_to_current_time()
         finally:
             for action, count in done.items():
                 metrics.SWEPT.labels(action).inc(count)

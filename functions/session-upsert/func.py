@@ -11,6 +11,7 @@ from common.logs import note_ids
 
 database = Database()
 function = Function("session-upsert", "event", needs=(database,))
+duplicates = metrics.DUPLICATES.labels(function.name)
 
 
 def main(context: Context) -> Any:
@@ -26,6 +27,8 @@ def main(context: Context) -> Any:
     recorded = database.step(step, {"request": request.model_dump_json(), "event_id": event["id"]})
     if recorded["outcome"] == "ignored":
         return "", 204
+    if recorded["duplicate"]:
+        duplicates.inc()
     if recorded["outcome"] == "failed":
         answer = recorded["answer"]
         metrics.REFUSED.labels(request.integration_type, answer["error"]["code"]).inc()
