@@ -155,11 +155,15 @@ def status(given: Given, request_id: str | None, wait: float) -> int:
 
 @agent.command()
 @connection(environment=False)
+@click.option("--html", metavar="FILE", help="Write it as a page, in one file that needs no other; - is standard output.")
+@click.option("--database", is_flag=True, help="For operators: from the database of POSTGRES_*, whoever asked.")
 @click.argument("request_id", required=False)
 @click.pass_obj
-def trace(given: Given, request_id: str | None) -> int:
+def trace(given: Given, request_id: str | None, html: str | None, database: bool) -> int:
     """Show a request's way through the functions, with times; without REQUEST_ID, of the last request."""
-    _conversation(given).trace(request_id)
+    from infra.cli.tracing import trace
+
+    trace(given.json, request_id, html, None if database else _conversation(given))
     return ANSWERED
 
 

@@ -58,10 +58,23 @@ class Conversation:
         found = self._api.session(self._session_id(session))
         show.document(found) if self._json else show.history(found)
 
-    def trace(self, request_id: str | None) -> None:
-        """Show a request's way through the functions."""
-        found = self._api.trace(self._known(request_id))
-        show.document(found) if self._json else show.trace(found)
+    def trace(self, request_id: str | None) -> Document:
+        """A request's way through the functions."""
+        return self._api.trace(self._known(request_id))
+
+    def whole_trace(self, request_id: str | None) -> Document:
+        """The same with what was asked and answered, and by whom."""
+        way = self.trace(request_id)
+        request = self._api.request(way["request_id"])
+        session = self._api.session(way["session_id"]) if way["session_id"] else {"user_id": None, "messages": []}
+        asked = (one["content"] for one in session["messages"] if one["request_id"] == way["request_id"])
+        return {
+            **request,
+            **way,
+            "user_id": session["user_id"],
+            "question": next(asked, None),
+            "answer": (request["response"] or {}).get("content"),
+        }
 
     def _show(self, found: Document, *, with_note: bool = True) -> int:
         if name := self._state.conversation_of(found["request_id"]):

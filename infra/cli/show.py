@@ -11,6 +11,15 @@ from typing import Any
 import click
 
 Document = Mapping[str, Any]
+_TRACE_HEAD = {
+    "request": "request_id",
+    "session": "session_id",
+    "trace": "trace_id",
+    "status": "status",
+    "user": "user_id",
+    "agent": "agent_id",
+}
+_BAR_WIDTH = 24  # columns
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
 
@@ -70,23 +79,42 @@ def history(session: Document) -> None:
 
 
 def trace(found: Document) -> None:
-    """A request's way through the functions, a line a step."""
-    click.echo(f"request {found['request_id']}")
-    if found["session_id"]:
-        click.echo(f"session {found['session_id']}")
-    if found["trace_id"]:
-        click.echo(f"trace   {found['trace_id']}")
-    width = max((len(step["function"]) for step in found["steps"]), default=0)
-    for step in found["steps"]:
-        when = "not yet" if step["after_ms"] is None else f"+{step['after_ms']} ms"
+    """A request's way through the functions, a line a step; on a terminal with a bar for the time since the step before."""
+    for name, key in _TRACE_HEAD.items():
+        if found.get(key):
+            click.echo(clean(f"{name:<8}{found[key]}"))
+    if found.get("error"):
+        click.echo(clean(f"error   {found['error']['code']}: {found['error']['message']}"))
+    if found.get("session"):
+        session = found["session"]
+        lease = f"lease until {session['lease_until']}" if session["lease_until"] else "no lease"
+        click.echo(clean(f"now     its session is {session['status']}, {session['unfinished']} unfinished, {lease}"))
+    steps = found["steps"]
+    width = max((len(step["function"]) for step in steps), default=0)
+    whole = max((step["after_ms"] for step in steps if step["after_ms"] is not None), default=0)
+    last = 0
+    for step in steps:
+        after = step["after_ms"]
+        when = "not yet" if after is None else f"+{after} ms"
         told = ", ".join(
             f"{name.replace('_', ' ')} {value}" for name, value in step["detail"].items() if value not in (None, "")
         )
-        click.echo(clean(f"{when:>10}  {step['function']:<{width}}  {step['step']}{'  ' + told if told else ''}"))
+        bar = _bar(last, last if after is None else after, whole) if sys.stdout.isatty() else ""
+        click.echo(clean(f"{when:>10}  {bar}{step['function']:<{width}}  {step['step']}{'  ' + told if told else ''}"))
+        last = max(last, after or 0)
     for letter in found["dead_letters"]:
-        click.echo(
-            clean(f"dead letter: {letter['type']}, code {letter['code'] or 'none'}, {letter['seen']} times, {letter['at']}")
-        )
+        number = f" {letter['id']}" if "id" in letter else ""
+        told = f"{letter['type']}, code {letter['code'] or 'none'}, {letter['seen']} times, {letter['at']}"
+        click.echo(clean(f"dead letter{number}: {told}"))
+    note("Times are those of the tables: a stretch between two of them holds the broker's way, waiting, and every try.")
+
+
+def _bar(start: int, end: int, whole: int) -> str:
+    """A stretch of the whole time, on a scale of some columns."""
+    if whole <= 0:
+        return ""
+    first, last = (min(_BAR_WIDTH - 1, _BAR_WIDTH * at // whole) for at in (min(start, end), end))
+    return "·" * first + "█" * (last - first + 1) + "·" * (_BAR_WIDTH - 1 - last) + "  "
 
 
 def seconds(milliseconds: int | None) -> str | None:

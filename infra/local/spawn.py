@@ -12,10 +12,12 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 _LOG_LIMIT = 16 * 1024 * 1024  # bytes; a log that is longer at a start is put aside, and the one put aside before is deleted
+_GATHER = 0.05  # seconds that output is left in the pipe after a read: a busy function writes hundreds of lines in one
 _TAIL = 4096  # bytes of output kept to say why a process ended
 
 
@@ -57,8 +59,14 @@ class Output(asyncio.Protocol):
         self._tail = b""
         self.ended = asyncio.get_running_loop().create_future()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to read (asyncio calls this)."""
+        self._pipe = cast(asyncio.ReadTransport, transport)
+
     def data_received(self, data: bytes) -> None:
         """Take what the process wrote (asyncio calls this)."""
+        self._pipe.pause_reading()
+        asyncio.get_running_loop().call_later(_GATHER, self._read_on)
         self._file.write(data)
         self._tail = (self._tail + data)[-_TAIL:]
         if self._on_line is not None:
@@ -71,6 +79,10 @@ class Output(asyncio.Protocol):
         self._file.close()
         if not self.ended.done():
             self.ended.set_result(None)
+
+    def _read_on(self) -> None:
+        if not self.ended.done():
+            self._pipe.resume_reading()
 
     def last_line(self) -> str:
         """Give the last line that is not empty, of a JSON log line its message; "" when nothing was written."""

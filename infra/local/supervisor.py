@@ -7,12 +7,14 @@ import os
 import signal
 import socket
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from infra.local import defaults, keep, words
+from infra.local.broker.triggers import load_topology
 from infra.local.console import Console
 from infra.local.crew import Crew
 from infra.local.data import Data
@@ -20,6 +22,11 @@ from infra.local.deliveries import Deliveries
 from infra.local.failure import PlatformError
 from infra.local.front_door import FrontDoor, Routes, is_loopback, listen, origin_of
 from infra.local.model import Model
+from infra.local.page.chain import Drawing, draw
+from infra.local.page.letters import Letters
+from infra.local.page.pages import Pages
+from infra.local.page.watch import Eyes, Watch
+from infra.local.page.way import Ways
 from infra.local.pings import Ping
 from infra.local.pings import run as run_pings
 from infra.local.platform_api import PlatformApi, View
@@ -100,7 +107,8 @@ class Platform:
         stop = self._hear_signals()
         self._is_private = is_loopback(listener)
         deliveries = Deliveries(self._settings.state / "deliveries.jsonl") if self._settings.stand_in else None
-        door = self._door(deliveries)
+        pages = self._pages(deliveries)
+        door = self._door(deliveries, pages)
         await door.open(listener)
         starting = self._crew.go(self._start(origin_of(listener)))
         asked = asyncio.create_task(stop.wait())
@@ -113,6 +121,7 @@ class Platform:
         finally:
             asked.cancel()
             starting.cancel()
+            pages.close()
             await self._end(door)
             if deliveries is not None:
                 deliveries.close()
@@ -179,11 +188,33 @@ class Platform:
             asyncio.get_running_loop().add_signal_handler(number, hear)
         return stop
 
-    def _door(self, deliveries: Deliveries | None) -> FrontDoor:
-        view = View(self._describe, self._not_ready, lambda one: f"{self._broker_url}/_broker/trace/{one}")
+    def _door(self, deliveries: Deliveries | None, pages: Pages) -> FrontDoor:
+        view = View(self._describe, self._not_ready, self._trace_url)
         proxy = Proxy(self._client, self._settings.body_limit)
         routes = Routes(self._topology.functions, self._urls)
-        return FrontDoor(routes, proxy, PlatformApi(view, self._client, deliveries))
+        api = PlatformApi(view, self._client, deliveries, pages, names={self._settings.host.lower()})
+        return FrontDoor(routes, proxy, api)
+
+    def _pages(self, deliveries: Deliveries | None) -> Pages:
+        functions = self._topology.functions
+        letters = Letters(lambda: self._data.address, self._broker_url + _BROKER_PATH, self._client)
+        eyes = Eyes(self._describe, f"{self._broker_url}/_broker/changes", functions, self._urls)
+        watch = Watch(eyes, letters, self._client)
+
+        def sent(request_id: str) -> list[dict[str, Any]]:
+            return [one for one in (deliveries.entries if deliveries else ()) if one["request_id"] == request_id]
+
+        @cache  # the broker, too, reads the table once
+        def drawings() -> list[Drawing]:
+            table = load_topology(self._topology.path, self._urls)
+            return draw(functions, (*table.triggers, table.dead_letter))
+
+        logs = self._settings.state / "logs"
+        ways = Ways(self._client, self._trace_url, lambda: self._data.address, letters, logs, sent)
+        return Pages(functions, drawings, watch, ways, letters)
+
+    def _trace_url(self, request_id: str) -> str:
+        return f"{self._broker_url}/_broker/trace/{request_id}"
 
     async def _not_ready(self) -> list[str]:
         functions = [name for name, ready in (await self._readiness.check()).items() if not ready]

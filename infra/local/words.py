@@ -35,7 +35,7 @@ def ready(origin: str, state: Path, *, stand_in: bool, demo_model: bool) -> str:
 
   Stood in for: {"; ".join(stood_in)}.
 
-  Open {origin} in a browser to chat, or ask and fetch the answer:
+  Open {origin} in a browser to chat, {origin}/_platform to see what happens. Or ask and fetch the answer:
     curl -i {origin}/api/v1/requests/web -H 'content-type: application/json' \\
       -d '{{"user_id": "webuser123", "content": "I want to refresh my laptop", "session_token": "token123"}}'
     curl '{origin}/api/v1/requests/<request_id>?wait=30'

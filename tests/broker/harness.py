@@ -141,7 +141,7 @@ class Broker:
     ) -> None:
         table = directory / "topology.yaml"
         table.write_text(topology)
-        command = [sys.executable, "-m", "infra.local.broker", "--port", "0"]
+        command = [sys.executable, "-m", "infra.local.broker", "--port", "0", "--log-level", "DEBUG"]
         command += ["--store", str(directory / "broker.sqlite"), "--topology", str(table)]
         for name, url in subscribers.items():
             command += ["--subscriber", f"{name}={url}"]

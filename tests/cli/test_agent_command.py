@@ -177,7 +177,8 @@ class TestReading:
     def test_trace_shows_each_function_with_its_time(self, ann: Person) -> None:
         asked = ann.run("ask", "--json", QUESTION).json()
         found = ann.run("trace", asked["request_id"], "--json").json()
-        assert [(one["function"], one["step"]) for one in found["steps"]] == [
+        # An answer that is there at once has no first words of its own.
+        assert [(one["function"], one["step"]) for one in found["steps"] if one["step"] != "first words"] == [
             ("ingest-cli", "accepted"),
             ("session-upsert", "recorded"),
             ("agent-invoke", "started"),
@@ -186,7 +187,7 @@ class TestReading:
         times = [one["after_ms"] for one in found["steps"]]
         assert times == sorted(times)
         assert times[0] == 0
-        assert found["steps"][3]["detail"]["agent"] == "laptop-refresh"
+        assert found["steps"][-1]["detail"]["agent"] == "laptop-refresh"
         assert found["dead_letters"] == []
         shown = ann.run("trace").out
         assert re.search(r"^ +\+\d+ ms  agent-invoke +answered +agent laptop-refresh, model calls", shown, re.MULTILINE)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,31 +10,17 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.chain.conftest import Chain
-from tests.parts.llama import ROOT
-from tests.parts.net import call
-from tests.platform.support import Platform
+from tests.parts import debian
+from tests.parts.chain import Chain, chain, platform
 from tests.web.support import ARGUMENTS, People
 
-_IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+__all__ = ["browser", "chain", "chromium", "people", "platform"]
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """Where Chromium is; in CI it is installed when it is missing, elsewhere the tests are skipped without it."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None and _IN_CI and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"]):
-            subprocess.run(command, env=quiet, check=True, stdout=subprocess.DEVNULL)
-        found = shutil.which("chromium")
-    if found is None:
-        missing = "Chromium is not installed (on Debian: apt-get install chromium)"
-        if _IN_CI:
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return found
+    return debian.program("chromium", "chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="package")  # not longer: Playwright's event loop runs in this thread until it is stopped
@@ -45,25 +29,6 @@ def browser(chromium: str) -> Iterator[Browser]:
         running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield running
         running.close()
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    venv = os.environ.get("LLAMA_STACK_VENV") or str(ROOT / ".state" / "llama-stack")
-    state = tmp_path_factory.mktemp("web") / "state"
-    running = Platform(state, {"LLAMA_STACK_VENV": venv}, ROOT / "infra" / "topology.yaml")
-    running.wait_ready()
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def chain(platform: Platform) -> Iterator[Chain]:
-    platform.wait_healthy()
-    one = Chain(platform)
-    call("POST", f"{one.model_url}/_control/reset")
-    yield one
-    call("POST", f"{one.model_url}/_control/reset")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from infra.local.broker.answers import Action, Answer, dead_letter_headers, judge
+from infra.local.broker.changes import KEPT, Changes
 from infra.local.broker.cloudevent import CloudEvent
 from infra.local.broker.disorder import Disorder
 from infra.local.broker.queues import Queue
@@ -48,7 +49,11 @@ class Outcome:
 
 
 class Dispatcher:
-    """Accepts events and delivers them until it is stopped. `url` is the broker's own address."""
+    """Accepts events and delivers them until it is stopped. `url` is the broker's own address.
+
+    `counts`, by function and by Trigger, and `sources`, the events by the source that they name and who sent them, are of
+    this process. `changes` says which requests moved.
+    """
 
     def __init__(
         self,
@@ -63,6 +68,9 @@ class Dispatcher:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.counts_by_function: dict[str, Counter[str]] = {}
+        self.counts_by_trigger: dict[str, Counter[str]] = {}
+        self.sources: Counter[tuple[str, str]] = Counter()
+        self.changes = Changes(store.last_requests(KEPT))
         self.disorder = disorder
         self._topology = topology
         self._store = store
@@ -75,6 +83,7 @@ class Dispatcher:
         self._dead_letters = Queue(sink, in_flight, self._attempt, tasks)
         for trigger in (*topology.triggers, sink):
             self.counts_by_function.setdefault(trigger.function, Counter())
+            self.counts_by_trigger.setdefault(trigger.name, Counter())
 
     async def accept(self, event: CloudEvent) -> bool:
         """Take an event from outside; it is stored, and its deliveries are, when this returns.
@@ -113,9 +122,9 @@ class Dispatcher:
         """Return the deliveries that are not finished."""
         return self._open.values()
 
-    def trace(self, request_id: str) -> Iterable[tuple[StoredEvent, list[Delivery]]]:
-        """Yield the events of a request, oldest first, with their deliveries as they stand now."""
-        for stored, deliveries in self._store.trace(request_id):
+    def trace(self, request_id: str, most_bytes: int = 0) -> Iterable[tuple[StoredEvent, list[Delivery]]]:
+        """Yield the events of a request, oldest first, with their deliveries as they stand now; data as Store.trace does."""
+        for stored, deliveries in self._store.trace(request_id, most_bytes):
             yield stored, [self._open.get((each.seq, each.number), each) for each in deliveries]
 
     def _new(self, event: CloudEvent, hops: int, origin: str) -> tuple[StoredEvent, list[Delivery]]:
@@ -131,8 +140,11 @@ class Dispatcher:
     def _admit(self, stored: StoredEvent, deliveries: Collection[Delivery]) -> None:
         """Start an event that was just committed; never before, or a crash could take back what was seen."""
         self.counts["accepted" if stored.origin == INGRESS else "replies"] += 1
-        fields = _fields(stored.event) | {"from": stored.origin, "deliveries": len(deliveries)}
-        log.info("accepted", extra={"fields": fields})
+        self.sources[stored.event.headers["ce-source"], stored.origin] += 1
+        self.changes.note(stored.event.get("requestid"))
+        if log.isEnabledFor(logging.DEBUG):
+            fields = _fields(stored.event) | {"from": stored.origin, "deliveries": len(deliveries)}
+            log.debug("accepted", extra={"fields": fields})
         self._enqueue(deliveries)
 
     def _enqueue(self, deliveries: Iterable[Delivery]) -> None:
@@ -232,6 +244,8 @@ class Dispatcher:
         name = _NAMES[action]
         self.counts[name] += 1
         self.counts_by_function.setdefault(delivery.function, Counter())[name] += 1
+        self.counts_by_trigger.setdefault(delivery.trigger, Counter())[name] += 1
+        self.changes.note(event.get("requestid"))
         level = logging.INFO if action is Action.FINISH else logging.WARNING
         log.log(level, name, extra={"fields": _fields(event, delivery)})
 

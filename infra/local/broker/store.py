@@ -37,6 +37,11 @@ _ADD_DELIVERY = "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 _CHANGE_DELIVERY = """UPDATE deliveries SET state = ?, attempts = ?, due_at = ?, first_attempt_at = ?,
     finished_at = ?, duration_ms = ?, status = ? WHERE seq = ? AND number = ?"""
 _OPEN = "SELECT * FROM deliveries WHERE finished_at IS NULL ORDER BY seq, number"
+_TRACE = """SELECT seq, headers, CASE WHEN length(data) <= ? THEN data ELSE x'' END, hops, origin, received_at
+    FROM events WHERE request_id = ? ORDER BY seq"""
+_LAST_REQUESTS = """SELECT request_id
+    FROM (SELECT request_id, seq FROM events WHERE request_id IS NOT NULL ORDER BY seq DESC LIMIT 10 * ?1)
+    GROUP BY request_id ORDER BY max(seq) DESC LIMIT ?1"""
 _PRUNABLE = """SELECT seq,
     NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.seq = e.seq AND d.finished_at IS NULL)
     FROM events e WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"""
@@ -187,15 +192,19 @@ class Store:
         ).fetchall()
         return _stored_event(row)
 
-    def trace(self, request_id: str) -> Iterable[tuple[StoredEvent, list[Delivery]]]:
-        """Yield the events of a request, oldest first, without their data, each with its deliveries."""
-        rows = self._db.execute(
-            "SELECT seq, headers, x'', hops, origin, received_at FROM events WHERE request_id = ? ORDER BY seq",
-            (request_id,),
-        ).fetchall()
+    def trace(self, request_id: str, most_bytes: int = 0) -> Iterable[tuple[StoredEvent, list[Delivery]]]:
+        """Yield the events of a request, oldest first, each with its deliveries.
+
+        Data of more than `most_bytes` are left out.
+        """
+        rows = self._db.execute(_TRACE, (most_bytes, request_id)).fetchall()
         for row in rows:
             deliveries = self._db.execute("SELECT * FROM deliveries WHERE seq = ? ORDER BY number", (row[0],)).fetchall()
             yield _stored_event(row), [_delivery(delivery) for delivery in deliveries]
+
+    def last_requests(self, limit: int) -> list[str]:
+        """Return the requests whose newest event came last, at most `limit`, the newest last."""
+        return [request_id for (request_id,) in reversed(self._db.execute(_LAST_REQUESTS, (limit,)).fetchall())]
 
     def close(self) -> None:
         """Commit what waits and close the file."""

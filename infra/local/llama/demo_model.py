@@ -32,6 +32,7 @@ MODEL = "demo-model"
 CHARS_PER_TOKEN = 4
 """The usual estimate for English text; a scripted model has no tokenizer."""
 
+FAIL_STATUS = 503
 MAX_DELAY_MS = 600_000
 
 KEPT_CALLS = 10_000
@@ -61,7 +62,7 @@ class State:
     word_delay_ms: int = 0
     say: str = ""
     fail_next: int = 0
-    fail_status: int = 503
+    fail_status: int = FAIL_STATUS
     count: int = 0
     calls: deque[Call] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
     file: BinaryIO | None = None
@@ -246,7 +247,7 @@ async def _calls(request: web.Request) -> web.Response:
 async def _reset(request: web.Request) -> web.Response:
     state = request.app[STATE]
     state.delay_ms, state.fail_next, state.count = request.app[INITIAL_DELAY], 0, 0
-    state.word_delay_ms, state.say = 0, ""
+    state.word_delay_ms, state.say, state.fail_status = 0, "", FAIL_STATUS
     state.calls.clear()
     return web.json_response({"count": 0})
 
