@@ -11,16 +11,27 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+_MARK, _END = '<!-- figures: make bench ARGS="--markdown docs/performance.md" -->', "<!-- end of figures -->"
+
 
 @dataclass(frozen=True)
 class Line:
-    """One figure. `budget` None: it is told, not judged. `at_most`: the budget is an upper bound."""
+    """One figure. `budget` None: it is told, not judged. `at_most`: the budget is an upper bound.
+
+    `floor`: what cannot be beaten however good our code is (a ratio's 1, what the cores can do), where that is known.
+    """
 
     name: str
     value: float
     unit: str
     budget: float | None = None
     at_most: bool = True
+    floor: float | None = None
+
+    @property
+    def bound(self) -> str:
+        """The budget as text; nothing where there is none."""
+        return "" if self.budget is None else f"{'≤' if self.at_most else '≥'} {self.budget:g}"
 
     @property
     def verdict(self) -> str:
@@ -44,12 +55,38 @@ def machine() -> dict[str, str]:
 
 
 def show(title: str, lines: Iterable[Line]) -> None:
-    """Print a part's lines as a table."""
-    sys.stdout.write(f"\n{title}\n")
+    """Print a part's lines as a table: what, measured, budget, floor, verdict."""
+    sys.stdout.write(f"\n{title:<64} {'measured':>10} {'':<6} {'budget':>8} {'floor':>8}\n")
     for line in lines:
-        bound = "" if line.budget is None else f"{'≤' if line.at_most else '≥'} {line.budget:g}"
-        sys.stdout.write(f"  {line.name:<62} {line.value:>10.2f} {line.unit:<10} {bound:>8}  {line.verdict}\n")
+        floor = "" if line.floor is None else f"{line.floor:.4g}"
+        figures = f"{_figure(line.value):>10} {line.unit:<6} {line.bound:>8} {floor:>8}"
+        sys.stdout.write(f"  {line.name:<62} {figures}  {line.verdict}".rstrip() + "\n")
     sys.stdout.flush()
+
+
+def markdown(parts: dict[str, list[Line]]) -> str:
+    """Everything as the tables of docs/performance.md."""
+    rows = ", ".join(f"{name} {value}" for name, value in machine().items()) + "\n"
+    for title, lines in parts.items():
+        rows += f"\n### {title}\n\n" + ("![rate and latency by clients](chain.svg)\n\n" if title == "chain" else "")
+        rows += "| | measured | budget | floor | verdict |\n|---|---|---|---|---|\n"
+        for line in lines:
+            floor = "" if line.floor is None else f"{line.floor:.4g}"
+            verdict = f"**{line.verdict.lower()}**" if line.verdict == "MISSED" else line.verdict
+            rows += f"| {line.name.strip()} | {_figure(line.value)} {line.unit} | {line.bound} | {floor} | {verdict} |\n"
+    return rows
+
+
+def insert(path: Path, text: str) -> None:
+    """Put text between the two marks of a page; where there is no such page, the text becomes one."""
+    page = path.read_text(encoding="utf-8") if path.exists() else ""
+    before, first, rest = page.partition(_MARK)
+    _, second, after = rest.partition(_END)
+    path.write_text(f"{before}{first}\n{text}\n{second}{after}" if second else text, encoding="utf-8")
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def save(path: Path, parts: dict[str, list[Line]]) -> None:
