@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -10,37 +11,14 @@ import (
 	"os/signal"
 	"syscall"
 
-	"go.opentelemetry.io/otel"
-	"go.uber.org/zap"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	corev1listers "k8s.io/client-go/listers/core/v1"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 	eventingduck "knative.dev/eventing/pkg/apis/duck/v1"
 	"knative.dev/eventing/pkg/apis/eventing"
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
-	"knative.dev/eventing/pkg/auth"
-	"knative.dev/eventing/pkg/broker"
-	"knative.dev/eventing/pkg/broker/filter"
-	"knative.dev/eventing/pkg/broker/ingress"
-	"knative.dev/eventing/pkg/channel"
 	"knative.dev/eventing/pkg/channel/fanout"
-	eventingclient "knative.dev/eventing/pkg/client/injection/client"
-	_ "knative.dev/eventing/pkg/client/injection/client/fake"
-	brokerinformer "knative.dev/eventing/pkg/client/injection/informers/eventing/v1/broker"
-	_ "knative.dev/eventing/pkg/client/injection/informers/eventing/v1/broker/fake"
-	triggerinformer "knative.dev/eventing/pkg/client/injection/informers/eventing/v1/trigger"
-	_ "knative.dev/eventing/pkg/client/injection/informers/eventing/v1/trigger/fake"
-	subscriptioninformer "knative.dev/eventing/pkg/client/injection/informers/messaging/v1/subscription"
-	_ "knative.dev/eventing/pkg/client/injection/informers/messaging/v1/subscription/fake"
-	"knative.dev/eventing/pkg/eventingtls"
-	"knative.dev/eventing/pkg/kncloudevents"
 	"knative.dev/eventing/pkg/reconciler/sugar/trigger/path"
 	"knative.dev/pkg/apis"
 	duckv1 "knative.dev/pkg/apis/duck/v1"
-	"knative.dev/pkg/controller"
-	"knative.dev/pkg/injection"
 	"knative.dev/pkg/network"
 )
 
@@ -52,30 +30,38 @@ const system = "knative-eventing"
 // addresses into the status, one channel subscription for each Trigger (reconciler/broker/trigger/trigger.go).
 type mtBroker struct {
 	listeners map[string]net.Listener // ingress, channel, filter
+	issuer    *issuer                 // nil without the feature authentication-oidc
+	tokens    map[string]string       // what the tests send by, where there is an issuer
 	ingress   http.Handler
 	channel   http.Handler
 	filter    http.Handler
 }
 
-func runBroker(objects []object, subscribers map[string]string, port int) error {
+func runBroker(objects []object, subscribers map[string]string, port, issuerPort int) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := os.Setenv("SYSTEM_NAMESPACE", system); err != nil {
 		return err
 	}
-	run, err := newBroker(ctx, objects, subscribers, port)
+	run, err := newBroker(ctx, objects, subscribers, port, issuerPort)
 	if err != nil {
 		return err
 	}
 	return run.serve(ctx)
 }
 
-func newBroker(ctx context.Context, objects []object, subscribers map[string]string, port int) (*mtBroker, error) {
+func newBroker(ctx context.Context, objects []object, subscribers map[string]string, port, issuerPort int) (*mtBroker, error) {
 	one, triggers, err := brokerAndTriggers(objects)
 	if err != nil {
 		return nil, err
 	}
 	run := &mtBroker{listeners: map[string]net.Listener{}}
+	if len(enabled) > 0 {
+		if run.issuer, err = newIssuer(issuerPort); err != nil {
+			return nil, err
+		}
+		enabled["oidc-discovery-base-url"] = run.issuer.url
+	}
 	for name, wanted := range map[string]int{"ingress": port, "channel": 0, "filter": 0} {
 		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", wanted))
 		if err != nil {
@@ -88,6 +74,14 @@ func newBroker(ctx context.Context, objects []object, subscribers map[string]str
 	one.Status.Address = &duckv1.Addressable{URL: run.url("ingress", "/"+one.Namespace+"/"+one.Name)}
 	one.Status.Annotations = map[string]string{eventing.BrokerChannelAddressStatusAnnotationKey: channelURL.String()}
 
+	if run.issuer != nil {
+		audience := brokerAudience(one)
+		one.Status.Address.Audience = &audience
+		if run.tokens, err = run.issuer.tokens(objects, one, triggers); err != nil {
+			return nil, err
+		}
+	}
+
 	subscriptions := make([]fanout.Subscription, 0, len(triggers))
 	for _, trigger := range triggers {
 		subscription, err := run.subscribe(trigger, one, subscribers)
@@ -96,7 +90,7 @@ func newBroker(ctx context.Context, objects []object, subscribers map[string]str
 		}
 		subscriptions = append(subscriptions, *subscription)
 	}
-	return run, run.handlers(ctx, one, triggers, subscriptions)
+	return run, run.handlers(ctx, one, triggers, policies(objects, one), subscriptions)
 }
 
 // url is where one of the three parts is. The filter has its name in a cluster: by that name the dispatcher knows whose answer
@@ -130,6 +124,7 @@ func (run *mtBroker) subscribe(trigger *eventingv1.Trigger, one *eventingv1.Brok
 		return nil, err
 	}
 	trigger.Status.SubscriberURI = uri
+	trigger.Status.SubscriberAudience = trigger.Spec.Subscriber.Audience
 	delivery := trigger.Spec.Delivery
 	if delivery == nil {
 		delivery = one.Spec.Delivery
@@ -139,6 +134,9 @@ func (run *mtBroker) subscribe(trigger *eventingv1.Trigger, one *eventingv1.Brok
 		Name:          &trigger.Name,
 		SubscriberURI: run.url("filter", path.Generate(trigger)),
 		ReplyURI:      run.url("filter", path.GenerateReply(trigger)),
+
+		SubscriberAudience: run.filterAudience(),
+		ReplyAudience:      run.filterAudience(),
 	}
 	if delivery != nil {
 		own := delivery.DeepCopy()
@@ -146,15 +144,22 @@ func (run *mtBroker) subscribe(trigger *eventingv1.Trigger, one *eventingv1.Brok
 			if trigger.Status.DeadLetterSinkURI, err = resolve(*own.DeadLetterSink, subscribers); err != nil {
 				return nil, err
 			}
-			own.DeadLetterSink = &duckv1.Destination{URI: run.url("filter", path.GenerateDLS(trigger))}
+			trigger.Status.DeadLetterSinkAudience = own.DeadLetterSink.Audience
+			own.DeadLetterSink = &duckv1.Destination{URI: run.url("filter", path.GenerateDLS(trigger)), Audience: run.filterAudience()}
 		}
 		spec.Delivery = own
 	}
 	subscription, err := fanout.SubscriberSpecToFanoutConfig(spec)
-	if err == nil {
-		subscription.Namespace = trigger.Namespace
+	if err != nil {
+		return nil, err
 	}
-	return subscription, err
+	subscription.Namespace = trigger.Namespace
+	if run.issuer != nil {
+		sender, own := triggerAccount(trigger), subscriptionAccount(subscriptionOf(trigger))
+		trigger.Status.Auth = &duckv1.AuthStatus{ServiceAccountName: &sender.Name}
+		subscription.ServiceAccount = &own
+	}
+	return subscription, nil
 }
 
 func resolve(destination duckv1.Destination, subscribers map[string]string) (*apis.URL, error) {
@@ -168,51 +173,15 @@ func resolve(destination duckv1.Destination, subscribers map[string]string) (*ap
 	return apis.ParseURL(url)
 }
 
-func (run *mtBroker) handlers(ctx context.Context, one *eventingv1.Broker, triggers []*eventingv1.Trigger, subscriptions []fanout.Subscription) error {
-	ctx, informers := injection.Fake.SetupInformers(ctx, &rest.Config{})
-	client := eventingclient.Get(ctx)
-	if _, err := client.EventingV1().Brokers(one.Namespace).Create(ctx, one, metav1.CreateOptions{}); err != nil {
-		return err
-	}
-	for _, trigger := range triggers {
-		if _, err := client.EventingV1().Triggers(trigger.Namespace).Create(ctx, trigger, metav1.CreateOptions{}); err != nil {
-			return err
-		}
-	}
-	logger := zap.NewNop()
-	if os.Getenv("KNATIVE_LOG") != "" {
-		logger, _ = zap.NewDevelopment()
-	}
-	meters, traces := otel.GetMeterProvider(), otel.GetTracerProvider()
-	trust := corev1listers.NewConfigMapLister(cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})).ConfigMaps(system)
-
-	in, err := ingress.NewHandler(logger, broker.TTLDefaulter(logger, 255), brokerinformer.Get(ctx), (*auth.Verifier)(nil),
-		(*auth.OIDCTokenProvider)(nil), trust, features, meters, traces)
-	if err != nil {
-		return err
-	}
-	out, err := filter.NewHandler(logger, (*auth.Verifier)(nil), (*auth.OIDCTokenProvider)(nil), triggerinformer.Get(ctx),
-		brokerinformer.Get(ctx), subscriptioninformer.Get(ctx), trust, features, meters, traces)
-	if err != nil {
-		return err
-	}
-	// Asynchronous, as the chart's channel is (messaging.knative.dev/async-handler): the producer does not wait for the chain.
-	fan, err := fanout.NewFanoutEventHandler(logger, fanout.Config{Subscriptions: subscriptions, AsyncHandler: true}, nil, nil, nil,
-		kncloudevents.NewDispatcher(eventingtls.ClientConfig{TrustBundleConfigMapLister: trust}, nil), meters, traces,
-		channel.ResolveChannelFromPath(channel.ParseChannelFromPath))
-	if err != nil {
-		return err
-	}
-	run.ingress, run.filter, run.channel = in, out, fan
-	return controller.StartInformers(ctx.Done(), informers...)
-}
-
 func (run *mtBroker) serve(ctx context.Context) error {
 	failed := make(chan error, len(run.listeners))
 	for name, handler := range map[string]http.Handler{"ingress": run.ingress, "channel": run.channel, "filter": run.filter} {
 		go func() { failed <- http.Serve(run.listeners[name], handler) }()
 	}
-	fmt.Printf("{\"message\": \"listening\", \"address\": %q}\n", run.listeners["ingress"].Addr())
+	said := map[string]any{"message": "listening", "address": run.listeners["ingress"].Addr().String(), "tokens": run.tokens}
+	if err := json.NewEncoder(os.Stdout).Encode(said); err != nil {
+		return err
+	}
 	select {
 	case err := <-failed:
 		return err

@@ -2,6 +2,7 @@
 //
 //	knative validate FILE…                                        strict types, SetDefaults, Validate, this project's rules
 //	knative broker -port N -subscriber NAME=URL … FILE…           Knative's multi-tenant broker on the rendered Broker and Triggers
+//	… -oidc                                                       with Eventing's feature authentication-oidc enabled
 //	knative funcyaml -schema FILE func.yaml…                      func.yaml against func's own JSON Schema
 //	knative versions                                              the modules this is made of
 package main
@@ -41,6 +42,8 @@ func command(arguments []string) error {
 	flags := flag.NewFlagSet(arguments[0], flag.ExitOnError)
 	namespace := flags.String("namespace", "agents", "the namespace of what names none")
 	port := flags.Int("port", 0, "the ingress' port on 127.0.0.1")
+	oidc := flags.Bool("oidc", false, "with Eventing's feature authentication-oidc")
+	issuerPort := flags.Int("issuer-port", 0, "where on 127.0.0.1 the issuer of tokens listens")
 	schema := flags.String("schema", "", "func_yaml-schema.json of the module knative.dev/func")
 	subscribers := pairs{}
 	flags.Var(subscribers, "subscriber", "where a Knative Service is: NAME=URL")
@@ -53,6 +56,9 @@ func command(arguments []string) error {
 	if arguments[0] == "funcyaml" {
 		return checkFuncYAML(*schema, flags.Args())
 	}
+	if *oidc {
+		enabled["authentication-oidc"] = "enabled"
+	}
 	objects, err := read(flags.Args(), *namespace)
 	if err != nil {
 		return err
@@ -62,7 +68,7 @@ func command(arguments []string) error {
 		return report(objects)
 	case "broker":
 		validate(objects) // SetDefaults, as at admission
-		return runBroker(objects, subscribers, *port)
+		return runBroker(objects, subscribers, *port, *issuerPort)
 	default:
 		return fmt.Errorf("%s is not a command", arguments[0])
 	}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
+	eventingv1alpha1 "knative.dev/eventing/pkg/apis/eventing/v1alpha1"
 	eventingv1beta3 "knative.dev/eventing/pkg/apis/eventing/v1beta3"
 	"knative.dev/eventing/pkg/apis/feature"
 	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
@@ -39,6 +40,7 @@ var kinds = map[string]func() any{
 	"eventing.knative.dev/v1 Broker":                   func() any { return &eventingv1.Broker{} },
 	"eventing.knative.dev/v1 Trigger":                  func() any { return &eventingv1.Trigger{} },
 	"eventing.knative.dev/v1beta3 EventType":           func() any { return &eventingv1beta3.EventType{} },
+	"eventing.knative.dev/v1alpha1 EventPolicy":        func() any { return &eventingv1alpha1.EventPolicy{} },
 	"sources.knative.dev/v1 SinkBinding":               func() any { return &sourcesv1.SinkBinding{} },
 	"sources.knative.dev/v1 PingSource":                func() any { return &sourcesv1.PingSource{} },
 	"gateway.networking.k8s.io/v1 HTTPRoute":           func() any { return &gatewayv1.HTTPRoute{} },
@@ -48,6 +50,7 @@ var kinds = map[string]func() any{
 	"security.istio.io/v1 RequestAuthentication":       func() any { return &istiosecurity.RequestAuthentication{} },
 	"networking.istio.io/v1alpha3 EnvoyFilter":         func() any { return &istionetworking.EnvoyFilter{} },
 	"monitoring.coreos.com/v1 ServiceMonitor":          func() any { return &monitoringv1.ServiceMonitor{} },
+	"monitoring.coreos.com/v1 PrometheusRule":          func() any { return &monitoringv1.PrometheusRule{} },
 }
 
 // read decodes every document of the files, each strictly into its own type; a field that the type does not know is an error.
@@ -135,13 +138,16 @@ func validate(objects []object) []error {
 	return append(found, rules(objects)...)
 }
 
-// features are those of Knative's release as it is installed (config-features with nothing changed).
+// enabled is what config-features says besides its defaults.
+var enabled = map[string]string{}
+
+// features are those of Knative's release as it is installed, and `enabled`.
 func features(ctx context.Context) context.Context {
-	defaults, err := feature.NewFlagsConfigFromMap(nil)
+	flags, err := feature.NewFlagsConfigFromMap(enabled)
 	if err != nil {
-		panic(err) // no value, so no wrong value
+		panic(err) // it never returns one: an unknown value is only logged
 	}
-	return feature.ToContext(ctx, defaults)
+	return feature.ToContext(ctx, flags)
 }
 
 // rules are this project's own: nothing of it would be refused by Knative, and each would lose events.
@@ -177,7 +183,7 @@ func rules(objects []object) []error {
 			}
 		}
 	}
-	return found
+	return append(found, senders(objects)...)
 }
 
 func threads(service *servingv1.Service) error {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,17 +19,26 @@ NAMESPACE = "agents"
 
 
 class KnativeBroker:
-    """The Broker and Triggers of `objects`, served. `url` is where a producer posts."""
+    """The Broker and Triggers of `objects`, served. `url` is where a producer posts.
 
-    def __init__(self, objects: Path, name: str, subscribers: Mapping[str, str], port: int | None = None) -> None:
+    With a port for an issuer Eventing's authentication-oidc is on, and `tokens` has the `publisher`'s (what a SinkBinding
+    mounts), a `stranger`'s, and one by which a `trigger` sends dead letters.
+    """
+
+    def __init__(
+        self, objects: Path, name: str, subscribers: Mapping[str, str], port: int | None = None, issuer: int | None = None
+    ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}/{NAMESPACE}/{name}"
         command = [tool("knative"), "broker", "-namespace", NAMESPACE, "-port", str(self.port)]
         for subscriber, url in subscribers.items():
             command += ["-subscriber", f"{subscriber}={url}"]
+        command += ["-oidc", "-issuer-port", str(issuer)] if issuer else []
         self.process = subprocess.Popen([*command, str(objects)], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        assert "listening" in self.process.stdout.readline(), "the broker ended at its start"
+        line = self.process.stdout.readline()
+        assert "listening" in line, "the broker ended at its start"
+        self.tokens: dict[str, str] = json.loads(line)["tokens"] or {}
         self._http = urllib3.PoolManager(maxsize=32, retries=False)
 
     def __enter__(self) -> Self:
@@ -47,7 +57,10 @@ class KnativeBroker:
 
     def post(self, event_type: str, event_id: str, data: bytes = b"{}", **extensions: str) -> None:
         """Post an event in binary mode, which must be accepted."""
-        response = self.request("POST", event_headers(event_type, event_id, **extensions), data)
+        headers = event_headers(event_type, event_id, **extensions)
+        if self.tokens:
+            headers["authorization"] = f"Bearer {self.tokens['publisher']}"
+        response = self.request("POST", headers, data)
         assert (response.status, response.data) == (202, b"")
 
 

@@ -2,87 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.deploy.table import load
-from tests.knative.broker import NAMESPACE, KnativeBroker
-from tests.parts.functions import Function
+from tests.knative.chain import Chain, started
 from tests.parts.llama import DemoModel
-from tests.parts.net import Answer, call, free_port
 from tests.parts.postgres import Postgres
 from tests.parts.recorder import Recorder
-from tests.parts.samples import BODIES, GATEWAY_SECRET, credentials, settings_of_ingest
-
-BROKER = "self-service-agent"  # its name in the chart's values
-
-
-@dataclass
-class Chain:
-    """Every function in its own process, behind Knative's broker."""
-
-    functions: dict[str, Function]
-    broker: KnativeBroker
-    slack: Recorder
-
-    def send(self, integration: str, **changes: Any) -> Answer:
-        body = {**BODIES[integration], **changes}
-        raw = json.dumps(body).encode()
-        headers = {"content-type": "application/json", **credentials(integration, raw, body["user_id"])}
-        return call("POST", self.functions[f"ingest-{integration}"].url + "/", body=raw, headers=headers)
-
-    def result(self, request_id: str, integration: str = "web") -> dict[str, Any]:
-        headers = {"x-gateway-secret": GATEWAY_SECRET, "x-user-id": BODIES[integration]["user_id"]}
-        if integration == "tool":
-            headers = credentials("tool", b"", "")
-        url = f"{self.functions['request-status'].url}/api/v1/requests/{request_id}?wait=45"
-        deadline = time.monotonic() + 60
-        while (answer := call("GET", url, headers=headers)).status == 404 or answer.json().get("status") in (
-            "queued",
-            "processing",
-        ):
-            assert time.monotonic() < deadline, answer.body
-        assert answer.status == 200, answer.body
-        found: dict[str, Any] = answer.json()
-        return found
+from tests.parts.samples import BODIES
 
 
 @pytest.fixture(scope="module")
 def chain(
     rendered: Callable[[str], Path], postgres_server: Postgres, llama_stack: str, recorder: Recorder
 ) -> Iterator[Chain]:
-    recorder.status = 200
-    recorder.answer_headers = {"content-type": "application/json"}
-    recorder.answer_body = b'{"ok": true, "ts": "1700000000.000100", "channel": "C1"}'
-    port = free_port()
-    environment = {
-        **postgres_server.environment(),
-        **settings_of_ingest(f"http://127.0.0.1:{port}/{NAMESPACE}/{BROKER}"),
-        "LLAMA_STACK_URL": llama_stack,
-        "SLACK_BOT_TOKEN": "xoxb-test",
-        "SLACK_API_URL": recorder.url + "slack/",
-        "LEASE_SECONDS": "3",
-    }
-    names = [function.name for function in load()]
-    with ThreadPoolExecutor(4) as pool:  # readiness asks the broker, which needs their addresses first
-        started = dict(zip(names, pool.map(lambda name: Function(name, environment, ready=False), names), strict=True))
-    try:
-        with KnativeBroker(rendered("dev"), BROKER, {name: one.url for name, one in started.items()}, port) as broker:
-            for function in started.values():
-                function.wait_until("/health/readiness")
-            yield Chain(started, broker, recorder)
-    finally:
-        for function in started.values():
-            function.close()
+    with started(rendered("dev"), postgres_server, llama_stack, recorder) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

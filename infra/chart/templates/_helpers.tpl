@@ -35,8 +35,68 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
-{{- define "ssa.deadLetterSink" -}}
-ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: {{ . }}}
+{{/* An event function as a Destination: (list root name). A Knative Service has no audience of its own, and without one Knative
+     sends no token. */}}
+{{- define "ssa.eventFunction" -}}
+{{- $root := index . 0 -}}
+ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: {{ index . 1 }}}
+{{- if $root.Values.eventAuth.oidc.enabled }}
+audience: {{ include "ssa.eventAudience" $root }}
+{{- end }}
+{{- end -}}
+
+{{/* What the event functions are called in tokens. One name for all of them: each does what the one before it says anyway. */}}
+{{- define "ssa.eventAudience" -}}
+{{- default (printf "self-service-agent/%s" .Release.Namespace) .Values.eventAuth.oidc.audience -}}
+{{- end -}}
+
+{{/* Who delivers: the Triggers' service accounts. Knative names them <Trigger>-oidc-…, or, as that gets too long, by the first 31
+     characters and a hash (kmeta.ChildName). */}}
+{{- define "ssa.eventSubjects" -}}
+{{- $subjects := list -}}
+{{- range $_, $row := include "ssa.functions" . | fromYaml -}}
+{{- range $row.triggers -}}
+{{- $subjects = append $subjects (printf "system:serviceaccount:%s:%s*" $.Release.Namespace (trunc 31 .name)) -}}
+{{- end -}}
+{{- end -}}
+{{- concat $subjects .Values.eventAuth.oidc.subjects | join "," -}}
+{{- end -}}
+
+{{/* Whether the event functions ask the API server for the keys of its tokens, as themselves. */}}
+{{- define "ssa.asksApiServer" -}}
+{{- if and .Values.eventAuth.oidc.enabled (not .Values.eventAuth.oidc.jwksUrl) -}}true{{- end -}}
+{{- end -}}
+
+{{- define "ssa.agents" -}}
+{{- if .Values.agents -}}
+{{- toYaml .Values.agents -}}
+{{- else -}}
+{{- (.Files.Glob "files/agents/*.yaml").AsConfig -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The ConfigMap's keys: settings, and what other values say. */}}
+{{- define "ssa.settings" -}}
+{{- range $name := list "EVENTS_TOKEN" "EVENTS_OIDC_AUDIENCE" "EVENTS_OIDC_ISSUER" "EVENTS_OIDC_SUBJECTS" "EVENTS_OIDC_JWKS_URL" -}}
+{{- if hasKey $.Values.settings $name -}}{{- fail (printf "settings.%s: set eventAuth instead" $name) -}}{{- end -}}
+{{- end -}}
+{{- $made := dict "BROKER_URL" (include "ssa.brokerUrl" .) -}}
+{{- with .Values.eventAuth.oidc -}}
+{{- if .enabled -}}
+{{- $_ := set $made "EVENTS_OIDC_AUDIENCE" (include "ssa.eventAudience" $) -}}
+{{- $_ := set $made "EVENTS_OIDC_ISSUER" (required "eventAuth.oidc.issuer must be set: kubectl get --raw /.well-known/openid-configuration says it" .issuer) -}}
+{{- $_ := set $made "EVENTS_OIDC_SUBJECTS" (include "ssa.eventSubjects" $) -}}
+{{- if .jwksUrl -}}{{- $_ := set $made "EVENTS_OIDC_JWKS_URL" .jwksUrl -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.tracing.endpoint -}}
+{{- $_ := set $made "OTEL_EXPORTER_OTLP_ENDPOINT" . -}}
+{{- $_ := set $made "OTEL_TRACES_SAMPLER" "parentbased_traceidratio" -}}
+{{- $_ := set $made "OTEL_TRACES_SAMPLER_ARG" $.Values.tracing.ratio -}}
+{{- end -}}
+{{- range $name, $value := merge (deepCopy .Values.settings) $made }}
+{{ $name }}: {{ $value | toString | quote }}
+{{- end -}}
 {{- end -}}
 
 {{/* The function that is the dead-letter sink. */}}
@@ -52,6 +112,9 @@ ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: {{ . }}}
 {{- range $holder, $variables := $row.secrets -}}
 {{- $_ := set $holders $holder (concat (get $holders $holder | default list) $variables | uniq | sortAlpha) -}}
 {{- end -}}
+{{- end -}}
+{{- if .Values.eventAuth.token -}}
+{{- $_ := set $holders "events" (list "EVENTS_TOKEN") -}}
 {{- end -}}
 {{- toYaml $holders -}}
 {{- end -}}
