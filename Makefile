@@ -6,7 +6,7 @@ READY  := $(VENV)/.installed
 FUNCTIONS := $(notdir $(wildcard functions/*))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test chaos check format types lint drift secrets audit migrate dlq operate keys new-integration lock clean generate bump vendor deploy helm-install build-images build-request-mgr-image build-agent-service-image undeploy test-knative
+.PHONY: help install run demo test bench flame chaos check format types lint drift secrets audit migrate dlq operate keys new-integration lock clean generate bump vendor release-archive deploy helm-install build-images build-request-mgr-image build-agent-service-image undeploy test-knative
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +35,11 @@ demo: $(READY) ## the document's four requests and a follow-up, answered before 
 test: $(READY) ## every test, with the real parts (ARGS="-k name" for some, JOBS=1 for one file at a time)
 	@$(BIN)/python -m pytest -n $(or $(JOBS),3) --dist loadfile $(ARGS)
 
-bench: $(READY) ## budgets, measured side by side (ARGS="chain" for one part)
+bench: $(READY) ## budgets, measured side by side: a quarter of an hour (ARGS="chain" for one part, "--markdown FILE")
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+flame: $(READY) ## flame graphs of functions under load, into docs/flames (ARGS="agent-invoke --seconds 20")
+	@$(BIN)/python -m benchmarks.flame $(ARGS)
 
 check: lint types drift secrets audit ## what CI checks beside the tests
 
@@ -45,7 +48,7 @@ lint: $(READY) ## style and common mistakes (ruff)
 	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: make format"; $(BIN)/ruff format --diff --quiet . | head -40; exit 1; }
 
 types: $(READY) ## types (mypy, strict)
-	@$(BIN)/mypy common infra tests
+	@$(BIN)/mypy common infra tests benchmarks
 	@for function in $(FUNCTIONS); do \
 	   MYPYPATH=.:functions/$$function $(BIN)/mypy functions/$$function/*.py || exit 1; done
 
@@ -92,8 +95,11 @@ generate: $(READY) ## write func.yaml, requirements and the chart's tables anew 
 bump: $(READY) ## a new version of common: pyproject.toml, and everything that names it
 	@$(BIN)/python -m infra.deploy bump
 
-vendor: $(READY) ## put the wheel of common into every function's directory, as func deploy needs it
+vendor: $(READY) ## put the wheel of common into every function's directory, as func deploy needs it (EXTRAS=otel)
 	@$(BIN)/python -m infra.deploy vendor
+
+release-archive: $(READY) ## after a release: keep its code for the upgrade tests, in place of the one before (COMMIT)
+	@$(BIN)/python -m infra.deploy release-archive $(COMMIT)
 
 deploy: $(READY) ## the chart, then each function by func (REGISTRY, NAMESPACE, VALUES, REMOTE=1, DRY_RUN=1)
 	@$(BIN)/python -m infra.deploy.steps deploy

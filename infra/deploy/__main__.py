@@ -1,11 +1,12 @@
-"""`python -m infra.deploy generate|bump|vendor`: what a deployment is made of."""
+"""`python -m infra.deploy generate|bump|vendor|release-archive`: what a deployment is made of."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
-from infra.deploy import generate, wheel
+from infra.deploy import bytecode, directories, generate, release, wheel
 from infra.deploy.table import ROOT, TableError
 
 
@@ -21,11 +22,17 @@ def main(arguments: list[str]) -> int:
                 wheel.record(ROOT)
                 _say(f"{new}: written", generate.write())
             case ["vendor"]:
-                _say("built", [str(place.relative_to(ROOT)) for place in wheel.vendor(ROOT)])
+                extras = tuple(os.environ.get("EXTRAS", "").replace(",", " ").split())
+                python = bytecode.interpreter(directories.PYTHON)
+                _say("built", [str(place.relative_to(ROOT)) for place in wheel.vendor(ROOT, extras, python)])
+                if python is None:
+                    sys.stdout.write(f"not compiled: there is no python{directories.PYTHON} here (docs/adr/0008)\n")
+            case ["release-archive", *commit]:
+                _say("archived", [str(release.archive(ROOT, *commit[:1]).relative_to(ROOT))])
             case _:
                 sys.stderr.write(f"usage: {__doc__.split(':')[0]}\n")
                 return 2
-    except (TableError, wheel.WheelError) as error:
+    except (TableError, wheel.WheelError, release.ReleaseError) as error:
         sys.stderr.write(f"deploy: {error}\n")
         return 1
     except subprocess.CalledProcessError as error:

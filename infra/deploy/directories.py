@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from infra.deploy import bytecode
 from infra.deploy.table import NAME, PUBLISHES, Function
 
 PYTHON = "3.12"  # for pack and s2i
@@ -24,13 +25,14 @@ APP_SH = """#!/bin/sh
 # What an s2i image starts; the same as the Procfile's line.
 exec python -m common.host "$(dirname "$0")"
 """
-FUNCIGNORE = """# What does not belong in the image. wheels/ does: it is common.
+FUNCIGNORE = """# What does not belong in the image. wheels/ (common) and __pycache__ (make vendor compiles) do.
 .git
 .venv
-__pycache__
-*.pyc
 README.md
 """
+
+# What `make vendor EXTRAS=…` may add to any function: always pinned, installed only then.
+ADDED = ("otel",)
 
 # Which import needs which extra of common (pyproject.toml).
 _EXTRAS = {
@@ -52,6 +54,8 @@ def files(root: Path, function: Function) -> dict[str, str]:
         "part_of": NAME,
         "publishes": PUBLISHES,
         "python": PYTHON,
+        "build_env": {**bytecode.IN_PLACE, **bytecode.BY_HASH},
+        "run_env": bytecode.IN_PLACE,
         "doc": _doc(root / "functions" / function.name / "func.py"),
     }
     wanted = extras(root, function.name)
@@ -62,7 +66,7 @@ def files(root: Path, function: Function) -> dict[str, str]:
         "app.sh": APP_SH,
         ".funcignore": FUNCIGNORE,
         "requirements.txt": requirements(root, wanted),
-        "constraints.txt": constraints(root, wanted),
+        "constraints.txt": constraints(root, (*wanted, *ADDED)),
     }
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from common import events
-from infra.deploy import directories, wheel
+from infra.deploy import chart_values, directories, wheel
 from infra.deploy.table import NAME, PING, PREFIX, PUBLISHES, ROOT, Function, TableError, load
+from infra.observability.dashboard import dashboard
 
 _HEADER = "# Made from infra/topology.yaml: make generate\n"
 
@@ -28,12 +29,16 @@ def generated(root: Path = ROOT) -> dict[str, str]:
     }
     made["infra/chart/files/functions.yaml"] = chart_table(functions)
     made["infra/chart/Chart.yaml"] = chart_yaml(directories.version(root))
+    made["docs/chart.md"] = chart_values.page(root)
     for path in sorted((root / "functions/agent-invoke/agents").glob("*.yaml")):
         made[f"infra/chart/files/agents/{path.name}"] = path.read_text(encoding="utf-8")
     for event_type, model in events.MODELS.items():
         name = event_type.removeprefix(PREFIX)
         schema = {"$id": f"urn:{NAME}:schema:{name}:1", **model.model_json_schema(mode="serialization")}
         made[f"infra/chart/files/schemas/{name}.json"] = json.dumps(schema, indent=1) + "\n"
+    alerts = root / "infra/observability/alerts.yaml"
+    made["infra/chart/files/observability/alerts.yaml"] = alerts.read_text(encoding="utf-8")
+    made["infra/chart/files/observability/dashboard.json"] = dashboard()
     return made
 
 

@@ -16,10 +16,9 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+from infra.deploy import bytecode
+
 LOCK = "infra/deploy/common.lock"
-STATEMENTS = "common/sql/queries.sql"
-# The statements of the recorded version and of the one before it, which must run on the newest schema (docs/upgrade.md).
-CURRENT, PREVIOUS = "infra/deploy/queries/current.sql", "infra/deploy/queries/previous.sql"
 EXCLUDED = "functions/*/wheels/"
 
 
@@ -56,7 +55,7 @@ def problems(root: Path) -> list[str]:
 
 
 def record(root: Path) -> None:
-    """Record a new version's content, and keep the statements of the one before it.
+    """Record a new version's content.
 
     Raises WheelError when the version was recorded with other content.
     """
@@ -65,9 +64,6 @@ def record(root: Path) -> None:
         return
     if "make bump" in found[0]:
         raise WheelError(found[0])
-    if (root / CURRENT).is_file():
-        shutil.copy(root / CURRENT, root / PREVIOUS)
-    shutil.copy(root / STATEMENTS, root / CURRENT)
     (root / LOCK).write_text(f"{version(root)} {content_hash(root)}\n", encoding="utf-8")
 
 
@@ -82,40 +78,54 @@ def bump(root: Path) -> str:
     return new
 
 
-def build(root: Path, directory: Path) -> Path:
-    """Build the wheel into `directory`; its path.
+def build(root: Path, directory: Path, extras: tuple[str, ...] = ()) -> Path:
+    """Build the wheel into `directory`; its path. What it needs by itself includes these `extras`, whoever installs it.
 
-    Raises subprocess.CalledProcessError when the build fails.
+    Raises WheelError when there is no such extra, subprocess.CalledProcessError when the build fails.
     """
     # From a copy: setuptools leaves build/ and an .egg-info where it builds.
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         for name in ("pyproject.toml", "README.md"):
             shutil.copy(root / name, here)
+        _require(here / "pyproject.toml", extras)
         shutil.copytree(root / "common", here / "common", ignore=shutil.ignore_patterns("__pycache__"))
         command = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--out-dir", str(directory), str(here)]
         subprocess.run(command, check=True)
     return directory / f"self_service_agent_common-{version(root)}-py3-none-any.whl"
 
 
-def vendor(root: Path) -> list[Path]:
-    """Put the wheel into functions/*/wheels/; the places.
+def vendor(root: Path, extras: tuple[str, ...] = (), python: str | None = None) -> list[Path]:
+    """Put the wheel into functions/*/wheels/; the places. Every function gets `extras` (otel) beside those it imports.
 
+    With the images' `python` the functions' own modules are compiled too.
+    No committed file says so: requirements.txt names the wheel, and the wheel says what it needs.
     The wheels are kept out of commits by .git/info/exclude and not by .gitignore: `func deploy --remote` leaves out what
     .gitignore names. Raises WheelError when common changed under a recorded version, and what build raises.
     """
     if found := problems(root):
         raise WheelError(found[0])
     with tempfile.TemporaryDirectory() as folder:
-        built = build(root, Path(folder))
+        built = build(root, Path(folder), extras)
         places = []
         for function in sorted(root.glob("functions/*/func.py")):
             wheels = function.parent / "wheels"
             shutil.rmtree(wheels, ignore_errors=True)
             wheels.mkdir()
             places.append(Path(shutil.copy(built, wheels)))
+            if python:
+                bytecode.write(function.parent, python)
     _exclude(root)
     return places
+
+
+def _require(pyproject: Path, extras: tuple[str, ...]) -> None:
+    text = pyproject.read_text(encoding="utf-8")
+    optional = tomllib.loads(text)["project"]["optional-dependencies"]
+    if unknown := [one for one in extras if one not in optional]:
+        raise WheelError(f"EXTRAS: common has no extra {', '.join(unknown)}; it has {', '.join(sorted(optional))}")
+    lines = "".join(f"    {json.dumps(one)},\n" for extra in extras for one in optional[extra])
+    pyproject.write_text(text.replace("\ndependencies = [\n", f"\ndependencies = [\n{lines}", 1), encoding="utf-8")
 
 
 def _exclude(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -13,23 +14,15 @@ from pathlib import Path
 
 from urllib3.exceptions import HTTPError
 
+from infra.deploy import bytecode
+from infra.deploy.directories import PYTHON
 from tests.parts.functions import ROOT
 from tests.parts.net import Answer, call, free_port
 
 
 def python() -> str:
-    """Python 3.12, which func.yaml asks for, where this machine has one; else the one that runs the tests."""
-    try:
-        found = subprocess.run(
-            ["python3.12", "-c", "import sys; print(sys.executable)"],
-            env={**os.environ, "PYENV_VERSION": "3.12"},  # where python3.12 is pyenv's, it asks for this
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return sys.executable
-    return found.stdout.strip()
+    """The Python that func.yaml asks for, where this machine has it; else the one that runs the tests."""
+    return bytecode.interpreter(PYTHON) or sys.executable
 
 
 class Image:
@@ -46,11 +39,17 @@ class Image:
         python = str(self._environment / "bin/python")
         self._uv("pip", "install", "--quiet", "--python", python, "-r", "requirements.txt")
 
-    def _uv(self, *arguments: str) -> None:
+    def installed(self) -> list[str]:
+        """The names of the packages in its environment."""
+        listed = self._uv("pip", "list", "--quiet", "--python", str(self._environment / "bin/python"), "--format", "json")
+        return [package["name"] for package in json.loads(listed)]
+
+    def _uv(self, *arguments: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "uv", *arguments], cwd=self.directory, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"functions/{self.name}: {done.stderr}"
+        return done.stdout
 
     def start(self, settings: dict[str, str], command: list[str] | None = None) -> Container:
         """Start the Procfile's line (or `command`) and wait until it is ready."""

@@ -71,6 +71,18 @@ def test_a_changed_common_without_a_new_version_is_named_and_not_vendored(tree: 
         wheel.vendor(tree)
 
 
+def test_a_vendored_directory_has_the_wheel_and_the_bytecode_of_each_module(tree: Path) -> None:
+    stale = tree / "functions/agent-invoke/__pycache__/gone.cpython-30.pyc"
+    stale.parent.mkdir()
+    stale.touch()
+    places = wheel.vendor(tree, python=sys.executable)
+    assert len(places) == len(load())
+    for place in places:
+        directory = place.parents[1]
+        compiled = {path.name.split(".")[0] for path in directory.glob("__pycache__/*.pyc")}
+        assert compiled == {path.stem for path in directory.glob("*.py")}, directory.name
+
+
 def test_a_bump_makes_everything_name_the_new_version(tree: Path) -> None:
     edit(tree / "common/errors.py", '"""', '"""Changed. ')
     new = wheel.bump(tree)
