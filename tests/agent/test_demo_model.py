@@ -75,6 +75,14 @@ def test_calls_are_remembered_with_their_times_and_failures_until_reset(demo_mod
     assert demo_model.calls() == []
 
 
+def test_what_was_set_is_forgotten_at_a_reset(demo_model: DemoModel) -> None:
+    """Regression: the status of a failure outlived it, and failed another test as it should not."""
+    demo_model.control(fail_next=3, status=418, delay_ms=7, word_delay_ms=9)
+    demo_model.reset()
+    answer = HTTP.request("POST", f"{demo_model.url}/_control", json={}).json()
+    assert answer == {"delay_ms": 0, "fail_next": 0, "status": 503}
+
+
 def test_the_specialist_collects_what_it_needs_over_the_conversation() -> None:
     said = ["I want to refresh my laptop", "It is a MacBook Pro 14, three years old", "Please deliver it to my home"]
 

@@ -18,6 +18,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.schedule import HANG_SECONDS, REPLICA
 from tests.parts.events import PREFIX, event
 from tests.parts.functions import Function
+from tests.parts.llama import VENV
 from tests.parts.net import call
 from tests.platform.support import ROOT, Platform
 
@@ -56,7 +57,7 @@ class System:
                 "DEMO_MODEL_CALLS": str(self.call_log),
                 "DEMO_MODEL_DELAY_MS": str(knobs.model_ms),
                 "BROKER_DISORDER": knobs.disorder(),
-                "LLAMA_STACK_VENV": os.environ.get("LLAMA_STACK_VENV") or str(ROOT / ".state" / "llama-stack"),
+                "LLAMA_STACK_VENV": str(VENV),
             },
             ROOT / "infra" / "topology.yaml",
         )

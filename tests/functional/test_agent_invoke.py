@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.parts.events import PREFIX, event, request_created
-from tests.parts.functions import Event, Function
+from tests.parts.functions import Event, Function, running
 from tests.parts.llama import DemoModel
 from tests.parts.net import free_port, problem
 from tests.parts.postgres import Postgres
@@ -20,10 +20,8 @@ from tests.parts.postgres import Postgres
 @pytest.fixture(scope="module")
 def functions(postgres_server: Postgres, llama_stack: str) -> Iterator[dict[str, Function]]:
     settings = {**postgres_server.environment(), "LLAMA_STACK_URL": llama_stack, "TURN_WAIT_SECONDS": "15"}
-    started = {name: Function(name, settings) for name in ("agent-invoke", "session-upsert")}
-    yield started
-    for function in started.values():
-        function.close()
+    with running(("agent-invoke", "session-upsert"), settings) as started:
+        yield started
 
 
 class Chain:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.functional.test_response_dispatch import response_ready
+from tests.functional.response_dispatch.support import response_ready
 from tests.parts.events import PREFIX, request_created
 from tests.parts.functions import Event, Function
 from tests.parts.llama import DemoModel

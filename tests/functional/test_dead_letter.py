@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.parts.events import PREFIX, event, request_created
-from tests.parts.functions import Event, Function
+from tests.parts.functions import Event, Function, running
 from tests.parts.net import problem
 from tests.parts.postgres import Postgres
 from tests.parts.recorder import Recorder
@@ -18,10 +18,8 @@ from tests.parts.recorder import Recorder
 @pytest.fixture(scope="module")
 def functions(postgres_server: Postgres, recorder: Recorder) -> Iterator[dict[str, Function]]:
     settings = {**postgres_server.environment(), "BROKER_URL": recorder.url}
-    started = {name: Function(name, settings) for name in ("dead-letter", "session-upsert")}
-    yield started
-    for function in started.values():
-        function.close()
+    with running(("dead-letter", "session-upsert"), settings) as started:
+        yield started
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 import urllib3
 
 from tests.parts.events import request_created
-from tests.parts.functions import Event, Function
+from tests.parts.functions import Event, Function, running
 from tests.parts.net import Answer, problem
 from tests.parts.postgres import Postgres
 from tests.parts.samples import GATEWAY_SECRET, OTHER_TOOL_KEY, TOOL_KEY, TOOL_KEYS
@@ -28,10 +28,8 @@ def functions(postgres_server: Postgres) -> Iterator[dict[str, Function]]:
         "TOOL_KEYS": TOOL_KEYS,
         "THREADS": "12",
     }
-    started = {name: Function(name, settings) for name in ("request-status", "session-upsert")}
-    yield started
-    for function in started.values():
-        function.close()
+    with running(("request-status", "session-upsert"), settings) as started:
+        yield started
 
 
 class Reader:

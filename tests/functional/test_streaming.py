@@ -13,7 +13,7 @@ import pytest
 import urllib3
 
 from tests.parts.events import request_created
-from tests.parts.functions import Event, Function
+from tests.parts.functions import Event, Function, running
 from tests.parts.llama import DemoModel
 from tests.parts.net import problem
 from tests.parts.postgres import Postgres
@@ -26,10 +26,8 @@ LONG = " ".join(f"word{n}" for n in range(30))
 @pytest.fixture(scope="module")
 def functions(postgres_server: Postgres, llama_stack: str) -> Iterator[dict[str, Function]]:
     settings = {**postgres_server.environment(), "LLAMA_STACK_URL": llama_stack, "AUTH_MODE": "none"}
-    started = {name: Function(name, settings) for name in ("agent-invoke", "session-upsert", "request-status")}
-    yield started
-    for function in started.values():
-        function.close()
+    with running(("agent-invoke", "session-upsert", "request-status"), settings) as started:
+        yield started
 
 
 Told = tuple[str, str, Any]  # an event's id, its name, its data

@@ -18,7 +18,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 from urllib3.exceptions import HTTPError
 
-from tests.functional.test_response_dispatch import finished, state
+from tests.functional.response_dispatch.support import finished, state
 from tests.parts.functions import Function
 from tests.parts.net import Answer, call, free_port, problem
 from tests.parts.postgres import Postgres

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.functional.test_request_status import Reader
 from tests.parts.events import request_created
-from tests.parts.functions import Function
+from tests.parts.functions import Function, running
 from tests.parts.net import problem
 from tests.parts.postgres import Postgres
 from tests.parts.samples import GATEWAY_SECRET, OTHER_TOOL_KEY, TOOL_KEY, TOOL_KEYS
@@ -22,10 +23,8 @@ def functions(postgres_server: Postgres) -> Iterator[dict[str, Function]]:
         "GATEWAY_SECRET": GATEWAY_SECRET,
         "TOOL_KEYS": TOOL_KEYS,
     }
-    started = {name: Function(name, settings) for name in ("request-status", "session-upsert")}
-    yield started
-    for function in started.values():
-        function.close()
+    with running(("request-status", "session-upsert"), settings) as started:
+        yield started
 
 
 @pytest.fixture
@@ -95,3 +94,60 @@ def test_only_its_owner_reads_it(reader: Reader) -> None:
     problem(reader.get("/api/v1/requests/r1/trace", x_gateway_secret="wrong"), 401)  # pragma: allowlist secret
     problem(reader.status.get("/api/v1/requests/r1/trace", x_api_key=OTHER_TOOL_KEY), 403)
     problem(reader.get("/api/v1/requests/r2/trace"), 404)
+
+
+def test_a_turn_that_stood_behind_another_says_when_it_came(reader: Reader) -> None:
+    reader.record()
+    reader.record(request_id="r2")
+    assert [one["step"] for one in trace_of(reader, "r2")["steps"]] == [
+        "accepted", "recorded", "turn came", "started", "answered",
+    ]  # fmt: skip
+    assert trace_of(reader, "r2")["steps"][2]["at"] is None
+    reader.postgres.query(
+        "UPDATE request_logs SET status = 'completed', completed_at = recorded_at + interval '1 h' WHERE request_id = 'r1'"
+    )
+    turn = trace_of(reader, "r2")["steps"][2]
+    assert (turn["function"], turn["at"] is not None) == ("agent-invoke", True)
+    reader.postgres.query("UPDATE request_logs SET completed_at = recorded_at - interval '1 hour' WHERE request_id = 'r1'")
+    assert "turn came" not in [one["step"] for one in trace_of(reader, "r2")["steps"]]
+
+
+def test_the_first_words_of_the_newest_attempt_are_a_step_while_they_are_kept(reader: Reader) -> None:
+    reader.record()
+    reader.postgres.query(
+        "UPDATE request_logs SET status = 'processing', attempts = 2, started_at = '2026-01-02T03:04:05.2Z'"
+    )
+    reader.postgres.query(
+        "INSERT INTO response_chunks VALUES ('r1', 1, 1, 'lost', '2026-01-02T03:04:05.3Z'),"
+        " ('r1', 2, 1, NULL, '2026-01-02T03:04:05.4Z'), ('r1', 2, 2, 'words', '2026-01-02T03:04:05.500001Z'),"
+        " ('r1', 2, 3, 'more', '2026-01-02T03:04:05.6Z')"
+    )
+    steps = trace_of(reader, "r1")["steps"]
+    assert [(one["step"], one["after_ms"]) for one in steps[2:]] == [
+        ("started", 200),
+        ("first words", 500),
+        ("answered", None),
+    ]
+
+
+def test_what_session_sweep_did_is_told_and_a_delivery_that_was_given_up(reader: Reader) -> None:
+    reader.record(integration_type="tool", integration_key="snow-integration")
+    reader.postgres.query(
+        "UPDATE request_logs SET status = 'completed', started_at = '2026-01-02T03:20:00Z', attempts = 1,"
+        " completed_at = '2026-01-02T03:20:01Z', resumes = 1, resumed_at = '2026-01-02T03:19:00Z', redeliveries = 3,"
+        " redelivered_at = '2026-01-02T04:00:00Z', undeliverable_at = '2026-01-02T04:10:00Z', delivery_error = 'Gone.'"
+    )
+    found = reader.status.get("/api/v1/requests/r1/trace", x_api_key=TOOL_KEY).json()
+    steps = [(one["function"], one["step"]) for one in found["steps"][2:]]
+    assert steps == [
+        ("session-sweep", "sent on"), ("agent-invoke", "started"), ("agent-invoke", "answered"),
+        ("session-sweep", "sent again"), ("response-dispatch", "given up"),
+    ]  # fmt: skip
+    assert found["steps"][-1]["detail"] == {"attempts": 0, "error": "Gone."}
+    times = [one["after_ms"] for one in found["steps"][2:]]
+    assert times == sorted(times)
+
+
+def trace_of(reader: Reader, request_id: str) -> dict[str, Any]:
+    document: dict[str, Any] = reader.get(f"/api/v1/requests/{request_id}/trace").json()
+    return document

@@ -9,6 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,9 @@ _FOREIGN = ("K_SINK", "BROKER_URL", "AUTH_MODE", "LOG_LEVEL", "THREADS", "PORT",
 
 
 class Function:
-    """`python -m common.host functions/<name>` with these settings; `url` is its address."""
+    """`python -m common.host functions/<name>` with these settings; `url` is its address. `root` is another tree's."""
 
-    def __init__(self, name: str, environment: dict[str, str], *, ready: bool = True) -> None:
+    def __init__(self, name: str, environment: dict[str, str], *, ready: bool = True, root: Path = ROOT) -> None:
         self.name = name
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -32,7 +35,7 @@ class Function:
         self._output = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", "common.host", f"functions/{name}"],
-            cwd=ROOT,
+            cwd=root,
             env={**clean, **environment, "PORT": str(self.port)},
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -85,6 +88,19 @@ class Function:
             self.process.kill()
             self.process.wait()
         self._output.close()
+
+
+@contextmanager
+def running(names: Iterable[str], settings: dict[str, str]) -> Iterator[dict[str, Function]]:
+    """Functions with the same settings, by name; started side by side, ended after the block."""
+    with ExitStack() as ending, ThreadPoolExecutor(4) as pool:
+
+        def start(name: str) -> tuple[str, Function]:
+            function = Function(name, settings)
+            ending.callback(function.close)
+            return name, function
+
+        yield dict(pool.map(start, names))
 
 
 class Event:

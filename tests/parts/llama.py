@@ -16,6 +16,7 @@ from tests.parts.net import call, free_port
 
 ROOT = Path(__file__).parents[2]
 _START_SECONDS = 90.0
+VENV = Path(os.environ.get("LLAMA_STACK_VENV") or ROOT / ".state" / "llama-stack")  # where the server is installed
 
 
 class DemoModel:
@@ -55,8 +56,7 @@ class LlamaStack:
     """The server's process; its packages are installed once and kept in .state (or LLAMA_STACK_VENV)."""
 
     def __init__(self, directory: Path, model: DemoModel) -> None:
-        venv = Path(os.environ.get("LLAMA_STACK_VENV") or ROOT / ".state" / "llama-stack")
-        python = environment.ensure(venv, lambda line: print(line, file=sys.stderr))  # noqa: T201 - minutes, the first time
+        python = environment.ensure(VENV, lambda line: print(line, file=sys.stderr))  # noqa: T201 - minutes, the first time
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         run = config.write(directory, port=port, model_url=f"{model.url}/v1")

@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[2]
 
 
 class Postgres:
-    """One server process with the migrated database `llama_agents`."""
+    """One server process with the database `llama_agents`, migrated by the tree `root`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, root: Path = ROOT) -> None:
         logs = directory / "logs"
         logs.mkdir(parents=True)
         self._log = (logs / "server.log").open("ab")
@@ -32,7 +32,11 @@ class Postgres:
         asyncio.run(self._cluster.prepare())
         self.start()
         asyncio.run(self._cluster.create_database())
-        subprocess.run([sys.executable, "-m", "infra.migrations"], cwd=ROOT, env=self.environment(), check=True)
+        self.migrate(root)
+
+    def migrate(self, root: Path = ROOT) -> None:
+        """Run the migrations of a tree."""
+        subprocess.run([sys.executable, "-m", "infra.migrations"], cwd=root, env=self.environment(), check=True)
 
     @staticmethod
     def _open_devnull() -> Any:

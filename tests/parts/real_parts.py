@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -10,10 +9,12 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.parts.llama import VENV
+
 # The directories of tests that use a part, and what it is.
 _POSTGRES = {
     "functional",
+    "guard",
     "chain",
     "chaos",
     "statemachine",
@@ -23,9 +24,35 @@ _POSTGRES = {
     "slack",
     "platform",
     "new_integration",
+    "deploy",
+    "observability",
 }
-_STACK = {"agent", "functional", "chain", "chaos", "web", "cli", "slack", "new_integration", "knative"}
-_BROKER = {"broker", "chain", "chaos", "platform", "web", "cli", "slack", "new_integration", "knative"}
+_STACK = {
+    "deploy",
+    "agent",
+    "functional",
+    "chain",
+    "chaos",
+    "web",
+    "cli",
+    "slack",
+    "new_integration",
+    "knative",
+    "observability",
+}
+_BROKER = {
+    "deploy",
+    "broker",
+    "chain",
+    "chaos",
+    "platform",
+    "web",
+    "cli",
+    "slack",
+    "new_integration",
+    "knative",
+    "observability",
+}
 _BROWSER = {"web"}
 
 
@@ -54,8 +81,7 @@ def _postgres() -> str:
 
 
 def _llama_stack() -> str:
-    venv = Path(os.environ.get("LLAMA_STACK_VENV") or ROOT / ".state" / "llama-stack")
-    found = next(venv.glob("lib/python*/site-packages/llama_stack-*.dist-info"), None)
+    found = next(VENV.glob("lib/python*/site-packages/llama_stack-*.dist-info"), None)
     match = re.search(r"llama_stack-([\d.]+)\.dist-info", found.name) if found else None
     return match[1] if match else "not installed"
 

@@ -29,7 +29,7 @@ NASTY = (
     "${jndi:ldap://127.0.0.1/x} {{7*7}} <script>alert(1)</script>",
     "\U0001f4bb 𝕏 ẞ",
 )
-# Fields whose text is a choice or an id of another form; what they refuse is told in test_ingest.py.
+# Fields whose text is a choice or an id of another form; what they refuse is told in functional/ingest/test_bad_input.py.
 TABLES = ("request_logs", "request_sessions", "integration_configs", "dead_letters")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.parts.llama import ROOT
+from tests.parts.chain import whole_platform
 from tests.parts.net import call
 from tests.parts.slack import BOT, CHANNEL, DIRECT, PERSON
 from tests.platform.support import Platform, until
@@ -30,15 +30,9 @@ def fake() -> Iterator[FakeSlack]:
 
 @pytest.fixture(scope="module")
 def platform(fake: FakeSlack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    settings = {
-        "LLAMA_STACK_VENV": os.environ.get("LLAMA_STACK_VENV") or str(ROOT / ".state" / "llama-stack"),
-        "SLACK_BOT_TOKEN": TOKEN,
-        "SLACK_API_URL": fake.url,
-    }
-    running = Platform(tmp_path_factory.mktemp("slack") / "state", settings, ROOT / "infra" / "topology.yaml")
-    running.wait_ready()
-    yield running
-    running.close()
+    place = tmp_path_factory.mktemp("slack")
+    with whole_platform(place, SLACK_BOT_TOKEN=TOKEN, SLACK_API_URL=fake.url) as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,93 +1,19 @@
-"""session-sweep on real HTTP and PostgreSQL: what is idle ends, what is old goes, what stopped moves again or is ended."""
+"""session-sweep on real HTTP and PostgreSQL: what is idle ends, what is old goes, a bounded number at a time."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
-from tests.parts.events import PREFIX, event, request_created
+from tests.functional.session_sweep.support import PING, SOURCE, Sweeping
+from tests.parts.events import event, request_created
 from tests.parts.functions import Event, Function
 from tests.parts.net import problem
-from tests.parts.postgres import Postgres
-from tests.parts.recorder import Recorder
-
-PING = "dev.knative.sources.ping"
-SOURCE = "/apis/v1/namespaces/self-service-agent/pingsources/session-sweep"
-
-
-@pytest.fixture(scope="module")
-def functions(postgres_server: Postgres, recorder: Recorder) -> Iterator[dict[str, Function]]:
-    settings = {**postgres_server.environment(), "BROKER_URL": recorder.url, "SWEEP_BATCH": "10", "SWEEP_BATCHES": "3"}
-    started = {name: Function(name, settings) for name in ("session-sweep", "session-upsert")}
-    yield started
-    for function in started.values():
-        function.close()
-
-
-class Sweeping:
-    """The function, what it sweeps, and the broker it sends to."""
-
-    def __init__(self, functions: dict[str, Function], postgres: Postgres, broker: Recorder) -> None:
-        self.sweep = functions["session-sweep"]
-        self.upsert = functions["session-upsert"]
-        self.postgres = postgres
-        self.broker = broker
-
-    def run(self) -> list[Event]:
-        """One tick; what was published in it."""
-        before = len(self.broker.events)
-        answer = self.sweep.post_event(event(PING, f"tick-{time.monotonic_ns()}", {}, source=SOURCE))
-        assert (answer.status, answer.body) == (204, b""), answer.body
-        return self.broker.events[before:]
-
-    def record(self, request_id: str, **changes: Any) -> Event:
-        """A recorded request; its session event."""
-        return Event.of(self.upsert.post_event(request_created(request_id=request_id, **changes)))
-
-    def age(self, *, minutes: float = 0, days: float = 0) -> None:
-        """Let everything have happened so much earlier."""
-        ago = f"interval '{minutes} minutes' + interval '{days} days'"
-        for table, columns in {
-            "request_logs": "recorded_at accepted_at completed_at resumed_at redelivered_at delivered_at",
-            "request_sessions": "created_at updated_at expires_at check_at turn_claimed_at lease_until",
-            "dead_letters": "created_at updated_at",
-        }.items():
-            moved = ", ".join(f"{column} = {column} - ({ago})" for column in columns.split())
-            self.postgres.query(f"UPDATE {table} SET {moved}")
-
-    def finish(self, request_id: str, *, integration: str = "web") -> None:
-        """The request is answered."""
-        self.postgres.query(
-            "UPDATE request_logs SET status = 'completed', response_content = 'the answer',"
-            " completed_at = clock_timestamp(), integration_type = %s WHERE request_id = %s",
-            integration,
-            request_id,
-        )
-
-    def count(self, table: str) -> int:
-        [(count,)] = self.postgres.query(f"SELECT count(*) FROM {table}")
-        return int(count)
-
-    def metric(self, action: str) -> float:
-        """How often an action was done since the function started."""
-        name = f'self_service_agent_swept_total{{action="{action}"}} '
-        for line in self.sweep.get("/metrics").body.decode().splitlines():
-            if line.startswith(name):
-                return float(line.removeprefix(name))
-        return 0.0
-
-
-@pytest.fixture
-def sweeping(functions: dict[str, Function], postgres: Postgres, recorder: Recorder) -> Sweeping:
-    recorder.clear()
-    return Sweeping(functions, postgres, recorder)
-
 
 # Its tick
 
@@ -287,113 +213,6 @@ def test_two_sweeps_at_once_do_the_work_once(sweeping: Sweeping, serve: Callable
     assert sweeping.postgres.query("SELECT DISTINCT status FROM request_sessions") == [("expired",)]
     assert sweeping.postgres.query("SELECT count(*), max(resumes) FROM request_logs WHERE resumes > 0") == [(5, 1)]
     assert {one.attribute("id") for one in sweeping.broker.events} == {f"r{number}.session" for number in range(5)}
-
-
-# Requests that stopped moving
-
-
-def test_a_request_that_stopped_moving_is_sent_on_with_the_same_event(sweeping: Sweeping) -> None:
-    ready = sweeping.record("r1")
-    assert sweeping.run() == []
-    sweeping.age(minutes=11)
-    [again] = sweeping.run()
-    for name in ("id", "source", "type", "partitionkey", "traceparent", "sessionid", "requestid", "subject"):
-        assert again.attribute(name) == ready.attribute(name)
-    assert again.body == ready.body
-    assert sweeping.postgres.query("SELECT resumes, status FROM request_logs") == [(1, "queued")]
-    assert sweeping.run() == []
-
-
-def test_after_the_bounded_number_it_is_failed_with_notice(sweeping: Sweeping) -> None:
-    sweeping.record("r1")
-    for _ in range(3):
-        sweeping.age(minutes=11)
-        assert [one.attribute("id") for one in sweeping.run()] == ["r1.session"]
-    sweeping.age(minutes=11)
-    [told] = sweeping.run()
-    assert told.attribute("type") == PREFIX + "agent.response-ready"
-    assert told.attribute("id") == "r1.failed"
-    assert told.data()["error"]["message"].endswith(".")
-    assert sweeping.postgres.query("SELECT status, error_code, resumes FROM request_logs") == [
-        ("failed", "not_processed", 3)
-    ]
-    sweeping.age(minutes=11)
-    assert sweeping.run() == []
-
-
-@pytest.mark.parametrize(
-    "moving",
-    [
-        "UPDATE request_sessions SET lease_owner = 'w', lease_until = now() + interval '10 seconds'",
-        "UPDATE request_sessions SET turn_claimed_at = now() - interval '5 minutes'",
-        "UPDATE request_logs SET recorded_at = now() - interval '5 minutes'",
-    ],
-    ids=["a turn runs", "a turn was tried recently", "young"],
-)
-def test_what_moves_is_left_alone(sweeping: Sweeping, moving: str) -> None:
-    sweeping.record("r1")
-    sweeping.record("r2")
-    sweeping.age(minutes=60)
-    sweeping.postgres.query(moving)
-    assert sweeping.run() == []
-
-
-def test_a_turn_whose_worker_died_is_sent_on(sweeping: Sweeping) -> None:
-    sweeping.record("r1")
-    sweeping.postgres.query("UPDATE request_logs SET status = 'processing', attempts = 1")
-    sweeping.postgres.query(
-        "UPDATE request_sessions SET lease_owner = 'w', lease_until = now() + interval '10 seconds', turn_claimed_at = now()"
-    )
-    sweeping.age(minutes=11)
-    assert [one.attribute("id") for one in sweeping.run()] == ["r1.session"]
-
-
-def test_when_the_broker_is_away_nothing_is_counted_and_the_tick_is_tried_again(sweeping: Sweeping) -> None:
-    sweeping.record("r1")
-    sweeping.age(minutes=11)
-    sweeping.broker.status = 500
-    problem(sweeping.sweep.post_event(event(PING, "1", {}, source=SOURCE)), 503)
-    assert sweeping.postgres.query("SELECT resumes FROM request_logs") == [(0,)]
-    sweeping.broker.status = 202
-    assert [one.attribute("id") for one in sweeping.run()] == ["r1.session"]
-
-
-# Answers that did not arrive
-
-
-@pytest.mark.parametrize("integration", ["slack", "tool"])
-def test_an_answer_that_did_not_arrive_is_sent_on_a_bounded_number_of_times(sweeping: Sweeping, integration: str) -> None:
-    sweeping.record("r1")
-    sweeping.finish("r1", integration=integration)
-    assert sweeping.run() == []
-    for _ in range(3):
-        sweeping.age(minutes=11)
-        [again] = sweeping.run()
-        assert (again.attribute("id"), again.data()["content"]) == ("r1.response", "the answer")
-    sweeping.age(minutes=11)
-    assert sweeping.run() == []
-    [(error, given_up)] = sweeping.postgres.query("SELECT delivery_error, undeliverable_at IS NOT NULL FROM request_logs")
-    assert error.startswith("Given up")
-    assert given_up
-
-
-@pytest.mark.parametrize(
-    "settled",
-    [
-        "UPDATE request_logs SET delivered_at = now()",
-        "UPDATE request_logs SET undeliverable_at = now(), delivery_error = 'The webhook answered 404.'",
-        "UPDATE request_logs SET delivery_until = now() + interval '10 seconds'",
-        "UPDATE request_logs SET integration_type = 'web'",
-        "UPDATE request_logs SET completed_at = now() - interval '2 days'",
-    ],
-    ids=["it arrived", "it was refused for good", "it is being sent", "a browser reads its own", "nobody waits any more"],
-)
-def test_an_answer_that_is_settled_or_old_is_not_sent_on(sweeping: Sweeping, settled: str) -> None:
-    sweeping.record("r1")
-    sweeping.finish("r1", integration="slack")
-    sweeping.age(minutes=30)
-    sweeping.postgres.query(settled)
-    assert sweeping.run() == []
 
 
 def test_while_it_sweeps_requests_are_recorded_at_once(sweeping: Sweeping) -> None:
