@@ -24,7 +24,7 @@ LOCKS = (
         "requirements/dev.txt",
         (
             "pyproject.toml",
-            *(f"--extra={extra}" for extra in ("database", "jwt", "slack", "webhook", "agent", "cli")),
+            *(f"--extra={extra}" for extra in ("database", "jwt", "slack", "webhook", "agent", "otel", "cli")),
             "--group=dev",
         ),
     ),
