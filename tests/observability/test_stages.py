@@ -174,7 +174,8 @@ class TestProcess:
     def test_the_pool_is_shown_as_it_is(self, serve: Callable[..., Function], postgres: Postgres) -> None:
         seen = Scrape(serve("session-upsert", {**postgres.environment(), "POOL_MAX": "3"}))
         assert seen.value("pool_connections_max") == 3
-        assert seen.value("pool_connections", state="idle") == 1
+        # More than one when readiness was asked again while the first connection was being made.
+        assert 1 <= (seen.value("pool_connections", state="idle") or 0) <= 3
         assert seen.value("pool_connections", state="busy") == 0
         assert seen.value("pool_waiting") == seen.value("pool_errors_total") == 0
 
