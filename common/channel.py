@@ -45,7 +45,9 @@ class _Task(WSGITask):  # type: ignore[misc]  # waitress has no types
 
     def write(self, data: bytes) -> None:
         """Send a part of the answer."""
-        self.channel.hold = not self.wrote_header and bool(data) and self.has_body
+        if not self.wrote_header and self.channel.server.draining:
+            super().set_close_on_finish()  # what this client sends next is for another pod
+        self.channel.hold = not self.wrote_header and bool(data) and self.has_body and self.content_length != 0
         super().write(data)
 
     def set_close_on_finish(self) -> None:
@@ -77,6 +79,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     last_activity: float
     hold = False
     _held = b""
+    _was_full = False
 
     def write_soon(self, data: Any) -> int:
         """Send now, but for what `hold` is set for: that goes out with what comes next."""
@@ -89,7 +92,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
     def readable(self) -> bool:
         """Whether the main thread should look for more, also while a request is worked on: another one, or the end."""
-        return not (self.will_close or self.close_when_flushed or len(self.requests) > LOOKAHEAD)
+        full = len(self.requests) > LOOKAHEAD or self.total_outbufs_len  # who takes no answers is asked nothing more
+        return not (self.will_close or self.close_when_flushed or full)
 
     def handle_read(self) -> None:
         """Read; a request that is not whole yet does not count as activity: who sends a byte a minute is closed too."""
@@ -101,6 +105,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     def service(self) -> None:
         """Work on the first of `requests`."""
         _at_work.channel = self
+        self._was_full = len(self.requests) > LOOKAHEAD
         try:
             super().service()
         finally:
@@ -108,7 +113,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
     def waits_for_main(self) -> bool:
         """Whether only the main thread can go on with this connection: to send the rest, to close it, to read more of it."""
-        return bool(self.total_outbufs_len or self.will_close or self.close_when_flushed or self.requests)
+        return bool(self._was_full or self.requests or self.total_outbufs_len or self.will_close or self.close_when_flushed)
 
 
 def wake_for(trigger: Any) -> Callable[[], None]:
@@ -137,10 +142,12 @@ class Threads:
         self._first: Channel | None = None  # of the tasks, when they were last looked at
         self._first_since = 0.0
         self._awake = 0
+        self._at_work = [False] * count
         self._lock = threading.Lock()
         self._idle: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._work, name=f"request-{number}", daemon=True) for number in range(count)
+            threading.Thread(target=self._work, args=(number,), name=f"request-{number}", daemon=True)
+            for number in range(count)
         ]
         for thread in self._threads:
             thread.start()
@@ -158,6 +165,11 @@ class Threads:
     def waiting(self) -> int:
         """How many requests wait for a thread."""
         return len(self._tasks)
+
+    @property
+    def serving(self) -> int:
+        """How many requests are worked on, also those whose clients have gone."""
+        return sum(self._at_work)
 
     def look(self) -> bool:
         """Wake one more thread if the first request has waited for long enough; whether to look again in a moment.
@@ -190,22 +202,25 @@ class Threads:
             self._awake += 1
         self._idle.put(True)
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         while self._idle.get():
-            while (task := self._next()) is not None:
+            while (task := self._next(number)) is not None:
                 try:
                     task.service()
-                except Exception:  # waitress answers what an app raises; whatever else goes wrong must not cost a thread
+                except BaseException:  # waitress answers what an app raises; whatever else goes wrong must not cost a thread
                     log.exception("a connection failed")
+                self._at_work[number] = False
 
-    def _next(self) -> Channel | None:
+    def _next(self, number: int) -> Channel | None:
         """The next task, or None when this thread is no longer awake."""
         while True:
+            self._at_work[number] = True  # before it leaves the queue: what is drained is never seen in neither place
             try:
                 return self._tasks.popleft()
             except IndexError:
-                pass
+                self._at_work[number] = False
             with self._lock:
-                if not self._tasks:  # else it came after the look above, and found this thread awake
-                    self._awake -= 1
+                self._awake -= 1
+                if not self._tasks:
                     return None
+                self._awake += 1  # it came after the look above, and found this thread awake

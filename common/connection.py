@@ -78,9 +78,10 @@ class Connection:
         length = b"0" if status == 204 else fields.get(b"content-length", b"").strip()
         if b"close" in fields.get(b"connection", b"") or head.startswith(b"HTTP/1.0"):
             return status
-        if length.isdigit() and int(length) <= _MAX_HEAD:
+        if length.isdigit() and int(length) <= _MAX_HEAD and b"transfer-encoding" not in fields:
             left = int(length) - len(rest)
             while left > 0:
+                self._bound(deadline)
                 left -= len(self._receive(deadline))
             self.reusable = left == 0
         return status

@@ -26,7 +26,7 @@ from werkzeug.exceptions import HTTPException
 
 from common import events, events_auth, faults, logs, metrics, settings, tracing
 from common.answers import Answer
-from common.errors import ServiceError, SettingError, TooLarge, Unavailable
+from common.errors import Malformed, ServiceError, SettingError, TooLarge, Unavailable
 from common.function import Draining, Function, Part
 from common.problems import from_error, from_http_exception, internal_error
 from common.server import Server
@@ -100,6 +100,8 @@ class Host:
         return self.handle(context)
 
     def _check_size(self, request: Request) -> None:
+        if "HTTP_TRANSFER_ENCODING" in request.environ:  # waitress takes it away where it means something: HTTP/1.1
+            raise Malformed("Transfer-Encoding needs HTTP/1.1.")
         if (request.content_length or 0) > self.limit:
             raise TooLarge(f"The body is larger than {self.limit} bytes.")
 

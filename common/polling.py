@@ -46,6 +46,10 @@ class Poll:
             else:
                 self._ask(descriptor)
 
+    def ask_all_again(self) -> None:
+        """Have `once` look at every connection first."""
+        self._all_again = 0.0
+
     def _ask_all(self) -> None:
         for descriptor in [*self._map, *(self._known.keys() - self._map.keys())]:
             self._ask(descriptor)
@@ -55,10 +59,13 @@ class Poll:
         if descriptor is None:
             return
         found = self._map.get(descriptor)
+        if found is not None and getattr(found, "will_close", False) and not found.requests:
+            found.handle_close()  # not only once it can be written to: its client may never read again
+            found = None
         wanted = 0
         if found is not None:
             if found.readable():
-                wanted |= select.EPOLLIN | select.EPOLLPRI
+                wanted |= select.EPOLLIN  # not EPOLLPRI: one urgent byte, which nobody reads, would be told for ever
             if found.writable() and not found.accepting:
                 wanted |= select.EPOLLOUT
         known, flags = self._known.get(descriptor, (None, 0))
@@ -70,5 +77,6 @@ class Poll:
                 self._epoll.unregister(descriptor)
         self._known.pop(descriptor, None)
         if wanted:
-            self._epoll.register(descriptor, wanted)
-            self._known[descriptor] = (found, wanted)
+            with suppress(OSError):  # a thread has closed it meanwhile
+                self._epoll.register(descriptor, wanted)
+                self._known[descriptor] = (found, wanted)

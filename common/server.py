@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 # A body over the function's own limit is read up to here, so that the caller hears 413 instead of a closed connection.
 _READ_BEYOND = 4 * 1024 * 1024
+_BACKLOG = 1024  # connections that wait to be accepted
 _LINGER_SECONDS = 0.2  # after the signal: for requests that are on the wire already
 
 
@@ -42,7 +43,7 @@ class Server:
             max_request_body_size=body_limit + _READ_BEYOND,
             inbuf_overflow=body_limit + _READ_BEYOND,
             connection_limit=max(1000, threads * 4),
-            backlog=1024,
+            backlog=_BACKLOG,
             channel_timeout=75,
             cleanup_interval=15,
             asyncore_use_poll=True,
@@ -52,6 +53,7 @@ class Server:
         )
         self._server.channel_class = Channel
         self._server.pull_trigger = wake_for(self._server.trigger)
+        self._server.draining = False
         self._loop = Poll(self._server) if HAS_EPOLL else None
         self._drain_seconds = drain_seconds
         self._told = False
@@ -63,9 +65,7 @@ class Server:
 
     def load(self) -> tuple[int, int]:
         """How many requests are worked on, and how many wait for a thread; any thread may ask."""
-        waiting = self._threads.waiting
-        begun = sum(1 for channel in list(self._server.active_channels.values()) if channel.requests)
-        return max(0, begun - waiting), waiting
+        return self._threads.serving, self._threads.waiting
 
     def run(self, on_listening: Callable[[], None], on_stopping: Callable[[], None]) -> None:
         """Serve until told to stop. Returns when the last request in flight has been answered, or the time is up.
@@ -100,15 +100,24 @@ class Server:
         # Only a flag: it may run in the middle of a poll, which iterates over the connections.
         if self._told:
             raise SystemExit(128 + number)
-        self._told = True
+        self._told = self._server.draining = True
 
     def _close_door(self) -> None:
         """Take no new connections. Who waits to be accepted is still served: the close would reset them."""
-        while select.select([self._server.socket], [], [], 0)[0]:
+        for _ in range(_BACKLOG):
+            if not select.select([self._server.socket], [], [], 0)[0]:
+                break
             self._server.handle_accept()
         self._server.accepting = False
         self._server.del_channel()
         self._server.socket.close()
+        if self._loop:
+            self._loop.ask_all_again()
 
     def _busy(self) -> bool:
-        return any(channel.requests or channel.total_outbufs_len for channel in self._server.active_channels.values())
+        # A thread may be at work for a client that has gone, whose connection is in no list any more.
+        return bool(
+            self._threads.serving
+            or self._threads.waiting
+            or any(channel.requests or channel.total_outbufs_len for channel in list(self._server.active_channels.values()))
+        )

@@ -42,7 +42,7 @@ class Leases:
         """Renew this owner's lease of the session from now on."""
         with self._lock:
             self._held[owner] = session_id
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._renew, name="leases", daemon=True)
                 self._thread.start()
 

@@ -279,7 +279,7 @@ def _drain(loaded: _Loaded, answer: Any, pieces: Iterator[bytes]) -> None:
 def _cut(response: Any) -> None:
     """End a response that is not read to its end in time: httpx bounds each read, not all of them together. Only while the
     connection is the response's own: the next turn may have it already."""
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):  # closed, or given back and without a socket
         response.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 

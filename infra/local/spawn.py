@@ -18,6 +18,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 _LOG_LIMIT = 16 * 1024 * 1024  # bytes; a log that is longer at a start is put aside, and the one put aside before is deleted
 _GATHER = 0.05  # seconds that output is left in the pipe after a read: a busy function writes hundreds of lines in one
+_MUCH = 32 * 1024  # bytes at once of a process that would soon have to wait for the pipe (64 KiB)
 _TAIL = 4096  # bytes of output kept to say why a process ended
 
 
@@ -65,8 +66,9 @@ class Output(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the process wrote (asyncio calls this)."""
-        self._pipe.pause_reading()
-        asyncio.get_running_loop().call_later(_GATHER, self._read_on)
+        if len(data) < _MUCH:
+            self._pipe.pause_reading()
+            asyncio.get_running_loop().call_later(_GATHER, self._read_on)
         self._file.write(data)
         self._tail = (self._tail + data)[-_TAIL:]
         if self._on_line is not None:

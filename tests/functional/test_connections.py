@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -163,15 +164,20 @@ def test_what_is_no_event_of_ours_is_a_400(functions: dict[str, Function], heade
 
 
 class SlowBroker:
-    """Takes an event half a second after it came."""
+    """Takes an event a while after it came."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0.5) -> None:
+        self.came, self.taken = threading.Event(), threading.Event()
+        broker = self
+
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["content-length"]))
-                time.sleep(0.5)
+                broker.came.set()
+                time.sleep(seconds)
+                broker.taken.set()
                 self.send_response(202)
                 self.send_header("content-length", "0")
                 self.end_headers()
@@ -201,3 +207,58 @@ def test_with_a_slow_broker_as_many_threads_work_as_there_are_requests() -> None
     assert time.monotonic() - began < 2  # one round takes 0.5 s
     function.close()
     broker.close()
+
+
+class TestDraining:
+    def test_what_is_worked_on_is_finished_though_its_client_has_gone(self) -> None:
+        """Regression: a thread at work for a connection that was closed counted as nothing."""
+        broker = SlowBroker(2.5)
+        function = Function("ingest-web", {"BROKER_URL": broker.url, "AUTH_MODE": "none"}, ready=False)
+        client = Client(function)
+        client.socket.sendall(post("ann"))
+        assert broker.came.wait(10)
+        client.socket.close()
+        assert function.stop() == 0
+        assert broker.taken.is_set()
+        assert function.log()[-2]["message"] == "handled"
+        broker.close()
+
+    def test_a_client_that_goes_on_is_told_to_go_elsewhere(self) -> None:
+        broker = SlowBroker(1)
+        function = Function("ingest-web", {"BROKER_URL": broker.url, "AUTH_MODE": "none"}, ready=False)
+        client = Client(function)
+        client.socket.sendall(post("ann"))
+        assert broker.came.wait(10)
+        function.process.terminate()
+        status, headers, _ = client.answer()
+        assert (status, headers["connection"]) == (202, "close")
+        assert client.socket.recv(1) == b""
+        assert function.stop() == 0
+        broker.close()
+
+
+def test_a_client_that_takes_no_answers_holds_no_thread() -> None:
+    """Regression: what it asked was answered into a buffer, until a thread waited for it to be read."""
+    settings = {"BROKER_URL": "http://127.0.0.1:9/", "AUTH_MODE": "none", "THREADS": "1"}
+    function = Function("ingest-web", settings, ready=False)
+    greedy = Client(function)
+    greedy.socket.settimeout(1)
+    with suppress(TimeoutError):
+        for _ in range(20):
+            greedy.socket.sendall(b"GET /web/marked.js HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+    other = Client(function)
+    until = time.monotonic() + 4  # 2,000 answers of 50 kB would be buffered well before
+    while time.monotonic() < until:
+        other.socket.sendall(b"GET /health/liveness HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert other.answer()[0] == 200
+        time.sleep(0.05)
+    greedy.socket.close()
+    function.close()
+
+
+def test_chunks_are_for_http_1_1_alone(functions: dict[str, Function]) -> None:
+    """HTTP/1.0 has no Transfer-Encoding: two servers could see two requests in it."""
+    client = Client(functions["ingest-web"])
+    request = post("ann").replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Host: x", b"Host: x\r\nTransfer-Encoding: chunked")
+    client.socket.sendall(request)
+    assert client.answer()[0] == 400

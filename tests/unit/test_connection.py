@@ -82,6 +82,7 @@ def test_a_request_goes_out_whole_and_the_connection_is_used_again(server: Serve
         b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         b"HTTP/1.0 202 Accepted\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 202 Accepted\r\n\r\n",
         b"HTTP/1.1 202 Accepted\r\nContent-Length: 1\r\n\r\nmore than it said",
         b"HTTP/1.1 202 Accepted\r\nContent-Length: 99999999\r\n\r\n",
@@ -116,6 +117,17 @@ def test_silence_ends_at_the_deadline(server: Server) -> None:
     with pytest.raises(TimeoutError):
         exchange(connection, 0.3)
     assert 0.25 <= time.monotonic() - began < 3
+    server.next_part.release()
+
+
+def test_a_body_that_does_not_come_ends_at_the_deadline_too(server: Server) -> None:
+    server.answers = [(b"HTTP/1.1 202 Accepted\r\n", b"Content-Length: 9\r\n\r\n", b"never")]
+    connection = Connection(server.url)
+    threading.Timer(0.4, server.next_part.release).start()
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        exchange(connection, 0.8)
+    assert time.monotonic() - began < 1.15  # and not 0.8 s after the head
     server.next_part.release()
 
 

@@ -35,9 +35,9 @@ BEGIN
         WHERE request_id = p_request_id AND status = 'processing'
         RETURNING * INTO v_log;
         IF FOUND THEN
-            v_row := request_row(v_log)::text;
-            IF octet_length(v_row) < 7800 THEN              -- PostgreSQL takes 7,999 bytes
-                PERFORM pg_notify('answers', p_request_id || ' ' || v_row);
+            v_row := p_request_id || ' ' || request_row(v_log)::text;
+            IF octet_length(v_row) < 8000 THEN              -- all that PostgreSQL takes
+                PERFORM pg_notify('answers', v_row);
             END IF;
             PERFORM pg_notify('turns', v_log.session_id || ' ' || p_request_id);
             RETURN jsonb_build_object('outcome', 'committed', 'answer', answer_of(v_log),
