@@ -100,7 +100,7 @@ class Host:
         return self.handle(context)
 
     def _check_size(self, request: Request) -> None:
-        if "HTTP_TRANSFER_ENCODING" in request.environ:  # waitress takes it away where it means something: HTTP/1.1
+        if "Transfer-Encoding" in request.headers:  # waitress takes it away where it means something: HTTP/1.1
             raise Malformed("Transfer-Encoding needs HTTP/1.1.")
         if (request.content_length or 0) > self.limit:
             raise TooLarge(f"The body is larger than {self.limit} bytes.")

@@ -93,7 +93,7 @@ def test_an_event_that_claims_another_channel_sends_an_answer_nowhere_else(
     for integration in ("slack", "tool", "cli"):
         forged = event(PREFIX + "agent.response-ready", "forged", ready_data(integration), requestid="r1")
         functions["response-dispatch"].post_event(forged)
-    assert recorder.events == []
+    assert [*zip(recorder.paths, (each.headers for each in recorder.events), strict=True)] == []
 
 
 def test_a_new_event_with_an_old_request_id_changes_no_stored_answer(
