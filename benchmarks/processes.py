@@ -55,7 +55,7 @@ def wait_for(url: str, started: subprocess.Popen[bytes], seconds: float = 60) ->
                 return
         except HTTPError:
             pass
-        time.sleep(0.005)
+        time.sleep(0.005)  # a port tells nobody that it is open
     raise RuntimeError(f"{started.args!r} was not ready")
 
 

@@ -44,7 +44,7 @@ class StatementLog:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self._path} has no {mark}")
             self._connection.execute(f"SELECT '{mark}'")  # again: the server may not have read its new settings yet
-            time.sleep(0.01)
+            time.sleep(0.01)  # the server writes its log when it likes
             text = self._path.read_bytes()[self._offset :]
         self._offset += len(text)
         found = (_plain(statement) for statement in _LINE.findall(text.decode(errors="replace")))

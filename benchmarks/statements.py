@@ -88,7 +88,7 @@ def _ask(running: Platform, connection: psycopg.Connection[Any], integration: st
                     break
                 if time.monotonic() > deadline:
                     raise RuntimeError(f"{integration}: not every answer was delivered within two minutes")
-                time.sleep(0.005)
+                time.sleep(0.005)  # a delivery notifies nobody
     return polls
 
 

@@ -35,7 +35,7 @@ _TITLES = {
     431: "Headers too large",
     501: "Not implemented",
 }
-_at_work = threading.local()
+_this_thread = threading.local()
 
 
 class _Task(WSGITask):  # type: ignore[misc]  # waitress has no types
@@ -104,12 +104,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
     def service(self) -> None:
         """Work on the first of `requests`."""
-        _at_work.channel = self
+        _this_thread.channel = self
         self._was_full = len(self.requests) > LOOKAHEAD
         try:
             super().service()
         finally:
-            _at_work.channel = None
+            _this_thread.channel = None
 
     def waits_for_main(self) -> bool:
         """Whether only the main thread can go on with this connection: to send the rest, to close it, to read more of it."""
@@ -120,7 +120,7 @@ def wake_for(trigger: Any) -> Callable[[], None]:
     """The server's `pull_trigger`: wakes the main thread, unless a connection's thread has nothing for it to do."""
 
     def wake() -> None:
-        channel: Channel | None = getattr(_at_work, "channel", None)
+        channel: Channel | None = getattr(_this_thread, "channel", None)
         if channel is None or channel.waits_for_main():
             trigger.pull_trigger()
 
@@ -151,9 +151,6 @@ class Threads:
         ]
         for thread in self._threads:
             thread.start()
-
-    def set_thread_count(self, count: int) -> None:
-        """waitress asks for `count` threads; they are there already."""
 
     def add_task(self, task: Channel) -> None:
         """Have a thread work on it."""

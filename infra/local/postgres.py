@@ -171,15 +171,7 @@ async def connect(database: Database, *, name: str | None = None) -> psycopg.Asy
 
     Raises psycopg.OperationalError when it cannot be opened within 3 s.
     """
-    return await psycopg.AsyncConnection.connect(
-        host=database.host,
-        port=database.port,
-        dbname=name or database.name,
-        user=database.user,
-        password=database.password,
-        connect_timeout=3,
-        autocommit=True,
-    )
+    return await psycopg.AsyncConnection.connect(**database.parameters(name))
 
 
 def _environment() -> dict[str, str]:

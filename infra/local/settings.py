@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common import settings
 
@@ -29,6 +30,18 @@ class Database:
             "POSTGRES_DB": self.name,
             "POSTGRES_USER": self.user,
             "POSTGRES_PASSWORD": self.password,
+        }
+
+    def parameters(self, name: str | None = None) -> dict[str, Any]:
+        """Give psycopg's parameters of a connection in autocommit to it (or to the database `name`), opened within 3 s."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "dbname": name or self.name,
+            "user": self.user,
+            "password": self.password,
+            "connect_timeout": 3,
+            "autocommit": True,
         }
 
 

@@ -48,15 +48,7 @@ class Postgres:
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A connection in autocommit."""
-        database = self._cluster.database
-        return psycopg.connect(
-            host=database.host,
-            port=database.port,
-            dbname=database.name,
-            user=database.user,
-            password=database.password,
-            autocommit=True,
-        )
+        return psycopg.connect(**self._cluster.database.parameters())
 
     def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Every row of a statement."""

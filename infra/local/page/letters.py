@@ -63,16 +63,7 @@ class Letters:
         return {"id": letter.id, "event_id": letter.row["event_id"], "published": True, "replay": letter.outlook()}
 
     def _connect(self) -> psycopg.Connection[Any]:
-        at = self._database()
-        return psycopg.connect(
-            host=at.host,
-            port=at.port,
-            dbname=at.name,
-            user=at.user,
-            password=at.password,
-            autocommit=True,
-            connect_timeout=3,
-        )
+        return psycopg.connect(**self._database().parameters())
 
     def _newest(self) -> list[dict[str, Any]]:
         with self._connect() as connection:

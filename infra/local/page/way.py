@@ -91,16 +91,7 @@ class Ways:
         return found
 
     def _read(self, request_id: str) -> Document | None:
-        at = self._database()
-        with psycopg.connect(
-            host=at.host,
-            port=at.port,
-            dbname=at.name,
-            user=at.user,
-            password=at.password,
-            autocommit=True,
-            connect_timeout=3,
-        ) as connection:
+        with psycopg.connect(**self._database().parameters()) as connection:
             return records.read(connection, request_id)
 
 
