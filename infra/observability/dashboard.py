@@ -17,6 +17,7 @@ from grafana_foundation_sdk.models.common import (
 from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefresh
 
 from infra.observability import panels
+from infra.observability.panel import Panel
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 _WIDTH, _HEIGHT = 8, 8  # of 24 columns; in rows of 30 pixels
@@ -53,7 +54,7 @@ def dashboard() -> str:
     return json.dumps(builder.build(), cls=JSONEncoder, indent=1, sort_keys=True) + "\n"
 
 
-def _panel(panel: panels.Panel, number: int) -> stat.Panel | timeseries.Panel:
+def _panel(panel: Panel, number: int) -> stat.Panel | timeseries.Panel:
     made: stat.Panel | timeseries.Panel
     if panel.now:
         made = stat.Panel().reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))

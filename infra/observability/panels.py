@@ -2,65 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-_WHERE = 'namespace=~"$namespace"'
-_RATE = "[$__rate_interval]"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One graph, or with `now` one number. `queries` are PromQL and the legend of its series; `unit` is Grafana's."""
-
-    title: str
-    about: str
-    unit: str
-    queries: tuple[tuple[str, str], ...]
-    now: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """The panels of one stage."""
-
-    title: str
-    panels: tuple[Panel, ...]
-
-
-def rate(metric: str, by: str, matching: str = "") -> str:
-    """Events per second of a counter, summed over pods."""
-    return f"sum by ({by}) (rate({metric}{{{_WHERE}{matching and ', ' + matching}}}{_RATE}))"
-
-
-def quantiles(histogram: str, by: str = "", matching: str = "") -> tuple[tuple[str, str], ...]:
-    """p50, p95 and p99 of a histogram, or with `by` the p95 of each value of that label."""
-    labels = f"le, {by}" if by else "le"
-    buckets = rate(f"{histogram}_bucket", labels, matching)
-    if by:
-        return ((f"histogram_quantile(0.95, {buckets})", f"p95 {{{{{by}}}}}"),)
-    return tuple((f"histogram_quantile({q}, {buckets})", f"p{q * 100:.0f}") for q in (0.5, 0.95, 0.99))
-
-
-def newest(gauge: str, by: str = "", matching: str = "") -> str:
-    """A gauge that is the same whichever pod shows it: the largest, as two may have been scraped at different times."""
-    return f"max{by and f' by ({by})'} ({gauge}{{{_WHERE}{matching and ', ' + matching}}})"
-
-
-def handled(title: str, functions: str) -> tuple[Panel, ...]:
-    """Traffic, errors and latency of the functions that match a pattern."""
-    name, matching = "self_service_agent_handling_seconds", f'function=~"{functions}"'
-    return (
-        Panel(
-            f"{title}: requests and events",
-            "By function and answer. 409 and 503 come again by the broker; 500 is a defect.",
-            "reqps",
-            ((rate(f"{name}_count", "function, status", matching), "{{function}} {{status}}"),),
-        ),
-        Panel(
-            f"{title}: time", "From the arrival in the handler to the answer.", "s", quantiles(name, "function", matching)
-        ),
-    )
-
+from infra.observability.panel import WHERE, Panel, Row, handled, newest, quantiles, rate
 
 _ALL = Row(
     "Requests, end to end",
@@ -248,8 +190,8 @@ _DATABASE = Row(
             "Pods whose last statement reached the database, and those whose did not.",
             "short",
             (
-                (f"count by (function) (self_service_agent_database_up{{{_WHERE}}} == 1)", "{{function}} up"),
-                (f"count by (function) (self_service_agent_database_up{{{_WHERE}}} == 0)", "{{function}} down"),
+                (f"count by (function) (self_service_agent_database_up{{{WHERE}}} == 1)", "{{function}} up"),
+                (f"count by (function) (self_service_agent_database_up{{{WHERE}}} == 0)", "{{function}} down"),
                 (rate("self_service_agent_database_errors_total", "error"), "{{error}}, per second"),
             ),
         ),
@@ -270,8 +212,8 @@ _DATABASE = Row(
             "Of all pods' pools; and how many there may be.",
             "short",
             (
-                (f"sum by (function, state) (self_service_agent_pool_connections{{{_WHERE}}})", "{{function}} {{state}}"),
-                (f"sum by (function) (self_service_agent_pool_connections_max{{{_WHERE}}})", "{{function}} may have"),
+                (f"sum by (function, state) (self_service_agent_pool_connections{{{WHERE}}})", "{{function}} {{state}}"),
+                (f"sum by (function) (self_service_agent_pool_connections_max{{{WHERE}}})", "{{function}} may have"),
             ),
         ),
         Panel(
@@ -279,7 +221,7 @@ _DATABASE = Row(
             "Statements that wait, seconds waited in every second, and those that got none.",
             "short",
             (
-                (f"sum by (function) (self_service_agent_pool_waiting{{{_WHERE}}})", "{{function}} waiting"),
+                (f"sum by (function) (self_service_agent_pool_waiting{{{WHERE}}})", "{{function}} waiting"),
                 (rate("self_service_agent_pool_wait_seconds_total", "function"), "{{function}} seconds"),
                 (rate("self_service_agent_pool_errors_total", "function"), "{{function}} none"),
             ),
@@ -293,16 +235,16 @@ _PROCESSES = Row(
             "Pods",
             "By function and version; a function that is scaled to zero has none.",
             "short",
-            ((f"count by (function, version) (self_service_agent_build_info{{{_WHERE}}})", "{{function}} {{version}}"),),
+            ((f"count by (function, version) (self_service_agent_build_info{{{WHERE}}})", "{{function}} {{version}}"),),
         ),
         Panel(
             "Threads",
             "At work, of all pods; and requests that wait for one.",
             "short",
             (
-                (f"sum by (function) (self_service_agent_threads_busy{{{_WHERE}}})", "{{function}} busy"),
-                (f"sum by (function) (self_service_agent_threads{{{_WHERE}}})", "{{function}} all"),
-                (f"sum by (function) (self_service_agent_requests_waiting{{{_WHERE}}})", "{{function}} waiting"),
+                (f"sum by (function) (self_service_agent_threads_busy{{{WHERE}}})", "{{function}} busy"),
+                (f"sum by (function) (self_service_agent_threads{{{WHERE}}})", "{{function}} all"),
+                (f"sum by (function) (self_service_agent_requests_waiting{{{WHERE}}})", "{{function}} waiting"),
             ),
         ),
         Panel(
